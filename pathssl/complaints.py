@@ -1,0 +1,61 @@
+"""Adds to Hydra's complaint about a misspelt key what may have been meant."""
+
+import difflib
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+@contextmanager
+def explained(arguments: Sequence[str]) -> Iterator[None]:
+    """Lets Hydra's own exit through, and prints a suggestion for every override whose key exists nowhere in conf/."""
+    try:
+        yield
+    except SystemExit as stop:
+        if stop.code == 1:  # Hydra's own; a run that failed says why itself, and its keys are known
+            for sentence in suggestions(arguments):
+                print(sentence, file=sys.stderr)
+        raise
+
+
+def suggestions(arguments: Sequence[str]) -> list[str]:
+    """A sentence for each override among `arguments` whose key no file of conf/ has."""
+    known = known_keys()
+    sentences = []
+    for argument in arguments:
+        match = re.match(r"[+~]*([A-Za-z_][\w./@-]*)=", argument)
+        if match and match[1] not in known and not match[1].startswith("hydra"):
+            near = difflib.get_close_matches(match[1], sorted(known), n=3, cutoff=0.6)
+            did_you = f"Did you mean {' or '.join(near)}?" if near else "`python train.py --cfg job` shows all settings."
+            sentences.append(f"{match[1]} is not a setting of pathssl. {did_you}")
+    return sentences
+
+
+def known_keys() -> set[str]:
+    """Every group and every dotted key that some option of conf/ has."""
+    keys = {path.name for path in CONF.iterdir() if path.is_dir()}  # conf/experiment is a link, which rglob does not follow
+    for path in sorted(CONF.rglob("*.yaml")):
+        parts = path.relative_to(CONF).parts
+        text = path.read_text()
+        package = re.match(r"# @package (\S+)", text)
+        prefix = "/".join(parts[:-1]).replace("/", ".")
+        if package:
+            prefix = "" if package[1] == "_global_" else package[1]
+        if len(parts) > 1:
+            keys.add("/".join(parts[:-1]))
+        _collect(yaml.safe_load(text), f"{prefix}." if prefix else "", keys)
+    return keys
+
+
+def _collect(node: object, prefix: str, keys: set[str]) -> None:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            if key not in ("defaults", "hydra", "_target_"):
+                keys.add(f"{prefix}{key}")
+                _collect(value, f"{prefix}{key}.", keys)

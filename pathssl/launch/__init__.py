@@ -1,0 +1,1 @@
+"""Many runs: the queue on this machine."""

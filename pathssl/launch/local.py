@@ -1,0 +1,100 @@
+"""A queue of runs on this machine: each in a process of its own, some at a time, GPUs dealt out one to a run."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from pathssl.identity import arm_name
+from pathssl.records import read_status
+
+TRAIN = Path(__file__).resolve().parents[2] / "train.py"
+_POLL_S, _SPEAK_S = 0.5, 30.0
+
+
+@dataclass
+class _Running:
+    job: int
+    process: subprocess.Popen
+    output: IO[bytes]
+    gpu: str | None
+    start: float
+
+
+def run_queue(jobs: list[list[str]], *, parallel: int | None, threads: int, study_folder: str) -> list[int]:
+    """The exit codes of `python train.py OVERRIDES...` for every job; a failing run leaves the others alone.
+
+    parallel: runs at a time; None is one per GPU, or, without any, one per `threads` CPU cores.
+    """
+    gpus = visible_gpus()
+    parallel = parallel or len(gpus) or max(1, (os.cpu_count() or 1) // max(1, threads))
+    names = [f"{arm_name(job)}/seed{_seed(job)}" for job in jobs]
+    print(f"{len(jobs)} runs in {study_folder}, {min(parallel, len(jobs))} at a time:", *names, sep="\n  ", flush=True)
+    codes: list[int | None] = [None] * len(jobs)
+    waiting, running, spoken = list(range(len(jobs))), [], time.monotonic()
+    free_gpus: list[str | None] = [gpus[i % len(gpus)] if gpus else None for i in range(parallel)]
+    try:
+        while waiting or running:
+            while waiting and len(running) < parallel:
+                running.append(_start(waiting.pop(0), jobs, free_gpus.pop(0)))
+            time.sleep(_POLL_S)
+            for item in [item for item in running if item.process.poll() is not None]:
+                running.remove(item)
+                free_gpus.append(item.gpu)
+                codes[item.job] = item.process.returncode
+                _say_end(item, names[item.job], Path(study_folder))
+            if time.monotonic() - spoken > _SPEAK_S and running:
+                spoken = time.monotonic()
+                print(" | ".join(_progress(Path(study_folder) / names[item.job]) for item in running), flush=True)
+    finally:
+        for item in running:  # the queue was interrupted: its runs resume with the same command
+            item.process.terminate()
+    return [code for code in codes if code is not None]
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that a run may be given, as CUDA_VISIBLE_DEVICES names them."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [gpu for gpu in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if gpu]
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=30, check=False)
+    return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
+
+
+def _start(job: int, jobs: list[list[str]], gpu: str | None) -> _Running:
+    output = tempfile.TemporaryFile()
+    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
+    process = subprocess.Popen([sys.executable, str(TRAIN), *jobs[job]], stdout=output, stderr=output, env=environment)
+    return _Running(job, process, output, gpu, time.monotonic())
+
+
+def _say_end(item: _Running, name: str, study_folder: Path) -> None:
+    minutes = (time.monotonic() - item.start) / 60
+    item.output.seek(0)
+    lines = item.output.read().decode(errors="replace").strip().splitlines()
+    item.output.close()
+    if item.process.returncode == 0:
+        print(f"{name}: finished after {minutes:.1f} minutes", flush=True)
+    else:
+        last = "\n    ".join(lines[-8:])
+        print(f"{name}: failed (exit code {item.process.returncode})\n    {last}", flush=True)
+        if (study_folder / name / "log.txt").is_file():
+            print(f"    all of it: {study_folder / name / 'log.txt'}", flush=True)
+
+
+def _progress(run: Path) -> str:
+    status = read_status(run)
+    if status is None:
+        return f"{run.parent.name}/{run.name}: preparing"
+    return f"{run.parent.name}/{run.name}: step {status['step']} of {status['total_steps']}"
+
+
+def _seed(overrides: Sequence[str]) -> str:
+    return next((o.split("=", 1)[1] for o in overrides if o.startswith("seed=")), "0")

@@ -1,0 +1,1 @@
+"""timm ViTs, the projection head, and weights in and out."""

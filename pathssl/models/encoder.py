@@ -1,0 +1,79 @@
+"""The ViT: a timm architecture by name, without its classifier."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors.torch import load_file
+from torch import nn
+
+from pathssl.errors import UserError
+
+
+def create_encoder(name: str, args: dict[str, Any], drop_path: float, *, pretrained: bool = False) -> nn.Module:
+    """timm's model `name` built with `args`, mapping (B, 3, H, W) normalised images to (B, D) features.
+
+    The features are the CLS token after the last norm. Other image sizes than args["img_size"] are taken as they come, with resampled
+    position embeddings. Raises UserError for an unknown name, and for arguments that the architecture does not take.
+    """
+    check_name(name)
+    try:
+        encoder = timm.create_model(
+            name,
+            pretrained=pretrained,
+            num_classes=0,
+            dynamic_img_size=True,
+            global_pool="token",
+            drop_path_rate=drop_path,
+            **args,
+        )
+    except (TypeError, AssertionError) as error:
+        raise UserError(f"timm's {name} cannot be built with model.args={args}: {error}") from error
+    except RuntimeError as error:
+        if not pretrained:
+            raise
+        raise UserError(
+            f"timm has no usable pretrained weights for {name} with model.args={args} ({error}). Choose init=random, or init=file "
+            "init.path=FILE.safetensors."
+        ) from error
+    # Masking tokens of iBOT and classifier heads are objectives' business: what stays here is what an export holds.
+    return encoder
+
+
+def check_name(name: str) -> None:
+    """Raises UserError unless timm knows a ViT of this name."""
+    known = timm.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        raise UserError(
+            f"model.name={name} is not an architecture of timm {timm.__version__}"
+            + (f"; did you mean {' or '.join(near)}?" if near else ".")
+            + ' All names: python -c "import timm; print(timm.list_models(\'vit*\'))"'
+        )
+    if not name.startswith(("vit_", "deit")):
+        raise UserError(f"model.name={name} is not a ViT: pathssl trains timm's vit_* and deit* architectures.")
+
+
+def load_encoder_weights(encoder: nn.Module, path: Path) -> int:
+    """The number of tensors loaded, strictly, from a safetensors file with timm's names."""
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"There is no weights file {path}.")
+    if path.suffix != ".safetensors":
+        raise UserError(f"{path} is not a .safetensors file.")
+    state = load_file(path)
+    missing, unexpected = _difference(encoder, state)
+    if missing or unexpected:
+        raise UserError(
+            f"{path} does not fit the model: {len(missing)} tensors missing or of another shape (such as {sorted(missing)[:3]}), "
+            f"{len(unexpected)} unknown (such as {sorted(unexpected)[:3]})."
+        )
+    encoder.load_state_dict(state, strict=True)
+    return len(state)
+
+
+def _difference(encoder: nn.Module, state: dict) -> tuple[set[str], set[str]]:
+    own = encoder.state_dict()
+    fits = {name for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
+    return set(own) - fits, set(state) - set(own)

@@ -1,0 +1,210 @@
+"""Config -> parts. The only module, with run.py, that knows the config; below it there are plain arguments."""
+
+import hashlib
+import json
+import logging
+import os
+import pkgutil
+import sys
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from pathssl.augment import MultiCrop
+from pathssl.data.holdout import held_out_cases
+from pathssl.data.loader import Loader
+from pathssl.data.patches import PatchReader
+from pathssl.data.sampling import Sampler
+from pathssl.errors import UserError
+from pathssl.files import locked
+from pathssl.models.encoder import check_name, create_encoder, load_encoder_weights
+from pathssl.pictures import strip, views_picture
+from pathssl.probes.evaluate import Probes
+from pathssl.probes.task import Task
+from pathssl.seeding import integer_seed
+from pathssl.slides.index import SlideIndex, build_index
+
+log = logging.getLogger(__name__)
+_PICTURED = 8
+
+
+def make(block: Mapping[str, Any], *args: Any, **more: Any) -> Any:
+    """What `block`'s `_target_` gives for the block's other keys as arguments."""
+    keywords = {key: value for key, value in dict(**block).items() if key != "_target_"}
+    return pkgutil.resolve_name(block["_target_"])(*args, **keywords, **more)
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """What can be refused before anything is read or written."""
+    check_name(config["model"]["name"])
+    train = config["train"]
+    for key in ("checkpoint_every", "log_every"):
+        if not 0 < train[key] <= 1:
+            raise UserError(f"train.{key}={train[key]} is a fraction of training: above 0, at most 1.")
+    path = config["init"]["path"]
+    if path is not None and not Path(path).is_file():
+        raise UserError(f"init.path={path} is not a file.")
+    for name, block in config["task"].items():
+        if "cohort" not in block:
+            make(block)  # reads labels.csv and looks for every image
+
+
+def device(name: str) -> torch.device:
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"train.device={name} is not one of auto, cpu, cuda.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("train.device=cuda, and torch sees no GPU here; train.device=auto takes what there is.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def bf16(precision: str, on: torch.device) -> bool:
+    if precision not in ("auto", "bf16", "fp32"):
+        raise UserError(f"train.precision={precision} is not one of auto, bf16, fp32.")
+    return precision == "bf16" or (precision == "auto" and on.type == "cuda")
+
+
+def cohort_folder(config: Mapping[str, Any], cohort: Mapping[str, Any]) -> Path:
+    """The folder of the synthetic cohort with these settings, which is written if it is not there."""
+    settings = json.dumps(cohort, sort_keys=True)
+    folder = Path(config["cache_dir"]) / f"synthetic-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+    if not folder.is_dir():
+        log.info("Writing the synthetic cohort to %s (once, a minute or two).", folder)
+        with locked(folder.with_suffix(".lock")):
+            make(cohort, folder, workers=os.cpu_count() or 1, progress=sys.stderr.isatty())
+    return folder
+
+
+def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
+    """The labelled tasks by name."""
+    made = {}
+    for name, block in config["task"].items():
+        block = dict(**block)
+        cohort = block.pop("cohort", None)
+        made[name] = make(block, path=str(cohort_folder(config, cohort) / "labelled")) if cohort else make(block)
+    return made
+
+
+def open_index(config: Mapping[str, Any]) -> SlideIndex:
+    """The index of the configured slides, built where it is not there yet."""
+    data = config["data"]
+    path, manifest = data["path"], data["manifest"]
+    if data["cohort"] is not None and path is None:
+        folder = cohort_folder(config, data["cohort"])
+        path, manifest = str(folder), str(folder / "manifest.csv")
+    cache = Path(config["cache_dir"]) / "index"
+    try:
+        return build_index(
+            path,
+            cache=cache,
+            manifest=manifest,
+            reader=data["reader"],
+            progress=sys.stderr.isatty(),
+            **data["foreground"],
+        )
+    except UserError as error:
+        if data["help"] is None:
+            raise
+        raise UserError(f"{error}\n{data['help']}") from error
+
+
+class Data:
+    """The slides of a run: which are trained on, which are held out, and the patches of both."""
+
+    def __init__(self, config: Mapping[str, Any]):
+        self.config, self.index = config, open_index(config)
+        held = held_out_cases(self.index.case, config["data"]["held_out"]["fraction"])
+        is_held = np.array([case in held for case in self.index.case])
+        self.training_slides, self.held_out_slides = np.flatnonzero(~is_held), np.flatnonzero(is_held)
+        if len(self.held_out_slides) == 0:
+            log.info("No case is held out (there is only one, or data.held_out.fraction=0): RankMe and ODCorr use training slides.")
+            self.held_out_slides = self.training_slides
+        self.sampler = self._sampler(
+            self.training_slides, **config["magnification"], patch_px=config["resolution"]["patch_px"]
+        )
+
+    def _sampler(self, slides: np.ndarray, *, mpp: list[float], weight: list[float], patch_px: int) -> Sampler:
+        min_tissue = self.config["data"]["foreground"]["min_tissue"]
+        return Sampler(self.index, slides=slides, mpp=mpp, weight=weight, patch_px=patch_px, min_tissue=min_tissue)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the slides by name, size, magnification and case: the same wherever the folder lies."""
+        index = self.index
+        rows = zip(index.paths, index.width.tolist(), index.height.tolist(), index.mpp.round(6).tolist(), index.case, strict=True)
+        return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16]
+
+    def reader(self, seed: int) -> PatchReader:
+        return PatchReader(self.sampler, seed=seed, open_slides=self.config["loader"]["open_slides"])
+
+    def loader(self) -> Loader:
+        settings = self.config["loader"]
+        return Loader(
+            self.reader(self.config["seed"]),
+            batch_size=self.config["batch"]["size"],
+            workers=settings["workers"],
+            prefetch=settings["prefetch"],
+        )
+
+    @cached_property
+    def held_out_patches(self) -> np.ndarray:
+        """(N, G, G, 3) uint8: one fixed set for all arms and seeds of a study, of the global views' size."""
+        settings, mpp = self.config["unsupervised"], self.config["data"]["held_out"]["mpp"]
+        size = self.config["resolution"]["global_px"]
+        sampler = self._sampler(self.held_out_slides, mpp=mpp, weight=[1.0] * len(mpp), patch_px=size)
+        reader = PatchReader(sampler, seed=settings["seed"], open_slides=self.config["loader"]["open_slides"])
+        pixels = reader.read(np.arange(settings["patches"])).pixels
+        reader.close()
+        return pixels
+
+    def describe(self) -> dict[str, Any]:
+        """What data.json says: slides, cases, sites, tissue, what was held out and what was left aside."""
+        index = self.index
+        return {
+            "slides": len(index.paths),
+            "training_slides": len(self.training_slides),
+            "cases": len(set(index.case)),
+            "sites": len(set(index.site)),
+            "tissue_mm2": round(float(index.tissue_mm2[self.training_slides].sum()), 2),
+            "usable_slides": {f"{m:g}": len(slides) for m, slides in zip(self.sampler.mpp, self.sampler.slides, strict=True)},
+            "held_out": [index.paths[k] for k in self.held_out_slides],
+            "quarantined": [[str(path), reason] for path, reason in index.quarantined],
+        }
+
+
+def encoder(config: Mapping[str, Any]) -> nn.Module:
+    """The student's encoder, initialised as `init` says from the run's seed."""
+    model, init = config["model"], config["init"]
+    torch.manual_seed(integer_seed(config["seed"], "init"))
+    made = create_encoder(model["name"], dict(**model["args"]), model["drop_path"], pretrained=init["pretrained"])
+    if init["path"] is not None:
+        count = load_encoder_weights(made, Path(init["path"]))
+        log.info("Loaded %d tensors from %s, all that the model has.", count, init["path"])
+    return made
+
+
+def probes(config: Mapping[str, Any], data: Data, by_name: Mapping[str, Task]) -> Probes:
+    return Probes(
+        by_name,
+        {name: make(block) for name, block in config["probe"].items()} if by_name else {},
+        held_out_NHWC=data.held_out_patches,
+        batch_size=config["train"]["probe_batch_size"],
+        mean=config["augmentation"]["mean"],
+        std=config["augmentation"]["std"],
+    )
+
+
+def draw_pictures(folder: Path, data: Data, views: MultiCrop) -> None:
+    """pictures/patches.png and views.png: the first patches of the run, and what the student sees of the first of them."""
+    if (folder / "views.png").is_file():
+        return
+    reader = data.reader(data.config["seed"])
+    patches = reader.read(np.arange(_PICTURED))
+    reader.close()
+    folder.mkdir(parents=True, exist_ok=True)
+    strip(patches.pixels).save(folder / "patches.png")
+    views_picture(patches.pixels[:2], patches.draws.views_seed[:2], views).save(folder / "views.png")

@@ -1,0 +1,1 @@
+"""Frozen encoder -> features -> numbers: labelled tasks, protocols, nulls and label-free metrics."""

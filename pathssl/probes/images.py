@@ -1,0 +1,81 @@
+"""Labelled images from files, in uint8 batches of one size, never more in memory than allowed.
+
+Axes: B images of a batch, N of the set, H and W pixels, C = 3 colours.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from pathssl.errors import UserError
+
+
+def load_image(path: Path, image_px: int) -> np.ndarray:
+    """(image_px, image_px, 3) uint8: the largest centred square of the image, resampled once (bicubic, antialiased)."""
+    try:
+        with Image.open(path) as file:
+            image = file.convert("RGB")
+    except (UnidentifiedImageError, OSError) as error:  # Pillow's ways to say "not an image" and "truncated"
+        raise UserError(f"{path} cannot be decoded ({error}). Mend it, or take its row out of the labels.") from error
+    side = min(image.size)
+    left, top = (image.width - side) / 2, (image.height - side) / 2
+    box = (left, top, left + side, top + side)
+    if side == image_px:  # nothing to resample: whole pixels, whatever the parity of the margin
+        return np.asarray(image.crop(tuple(int(edge) for edge in box)))
+    return np.asarray(image.resize((image_px, image_px), Image.Resampling.BICUBIC, box=box))
+
+
+def array_batches(images_NHWC: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Batches (B, H, W, 3) of an array that is in memory."""
+    for start in range(0, len(images_NHWC), batch_size):
+        yield images_NHWC[start : start + batch_size]
+
+
+class ImageFiles:
+    """The images of one task: decoded by `threads` threads, one batch ahead of the reader.
+
+    Checkpoint after checkpoint sees the same images, so they are kept decoded when they all fit in `cache_mib`; a
+    larger set is decoded again each time, with two batches in memory.
+    """
+
+    def __init__(self, paths: list[Path], *, image_px: int, threads: int, cache_mib: float):
+        self.paths = paths
+        self.image_px = image_px
+        self.threads = threads
+        self.fits = len(paths) * image_px * image_px * 3 <= cache_mib * 2**20
+        self._decoded_NHWC: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def batches(self, batch_size: int) -> Iterator[np.ndarray]:
+        """(B, image_px, image_px, 3) uint8, in the order of the paths."""
+        if self._decoded_NHWC is not None:
+            yield from array_batches(self._decoded_NHWC, batch_size)
+            return
+        kept = np.empty((len(self), self.image_px, self.image_px, 3), np.uint8) if self.fits else None
+        end = 0
+        for batch_BHWC in self._decode(batch_size):
+            start, end = end, end + len(batch_BHWC)
+            if kept is not None:
+                kept[start:end] = batch_BHWC
+            yield batch_BHWC
+        self._decoded_NHWC = kept
+
+    def _decode(self, batch_size: int) -> Iterator[np.ndarray]:
+        pool = ThreadPoolExecutor(self.threads)
+        ahead: deque = deque()
+        try:
+            for start in range(0, len(self), batch_size):
+                paths = self.paths[start : start + batch_size]
+                ahead.append([pool.submit(load_image, path, self.image_px) for path in paths])
+                if len(ahead) == 2:
+                    yield np.stack([image.result() for image in ahead.popleft()])
+            while ahead:
+                yield np.stack([image.result() for image in ahead.popleft()])
+        finally:  # also where one image fails or the reader leaves early
+            pool.shutdown(cancel_futures=True)

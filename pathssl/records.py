@@ -1,0 +1,226 @@
+"""The files of a run folder that tell what happened, read and written in one place.
+
+A run is `outputs/<study>/<arm>/seed<k>/`. The trainer writes, the report and `status` read, and a job that only probes
+adds files under probes/. Readers take a folder at any moment of its life: what is not there yet comes back empty, and
+a line that a killed process left half-written is not a line.
+"""
+
+import datetime
+import io
+import json
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pathssl.errors import UserError
+from pathssl.files import write_atomic
+
+STATES = ("queued", "running", "preempted", "finished", "failed")
+_SEED = re.compile(r"seed(\d+)")
+_STEP = re.compile(r"step_(\d+)")
+
+
+# ---- folders
+
+
+def find_runs(folder: Path) -> list[Path]:
+    """The run folders of a study or an arm, or `folder` itself if it is a run, sorted by arm and seed.
+
+    A run is a folder seed<k> with a config.yaml; deeper ones (W&B writes such files too) do not count.
+    """
+    folder = Path(folder)
+    if (folder / "config.yaml").is_file():
+        return [folder]
+    configs = [*folder.glob("seed*/config.yaml"), *folder.glob("*/seed*/config.yaml")]
+    runs = [config.parent for config in configs if _SEED.fullmatch(config.parent.name)]
+    return sorted(runs, key=lambda run: (natural(arm_of(run)), seed_of(run)))
+
+
+def arm_of(run: Path) -> str:
+    """The arm's name, such as `teacher=m0.99`."""
+    return Path(run).absolute().parent.name
+
+
+def seed_of(run: Path) -> int:
+    """The k of `seed<k>`."""
+    match = _SEED.fullmatch(Path(run).absolute().name)
+    if match is None:
+        raise UserError(f"{run} is not a run folder: its name should be seed<k>, as in outputs/<study>/<arm>/seed0.")
+    return int(match[1])
+
+
+def natural(text: str) -> tuple:
+    """A sort key in which m0.9 comes before m0.99 and b64 before b128."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", text)
+    return tuple((float(part), "") if i % 2 else (-1.0, part) for i, part in enumerate(parts))
+
+
+# ---- metrics.jsonl
+
+
+def append_metrics(run: Path, row: Mapping[str, object]) -> None:
+    """Adds one line to metrics.jsonl and flushes it. Numbers that JSON has no word for (NaN, infinity) become null."""
+    missing = [key for key in ("step", "patches_seen") if key not in row]
+    if missing:
+        raise KeyError(f"a row of metrics needs {' and '.join(missing)}; this one has {sorted(row)}")
+    line = json.dumps({key: _plain(value) for key, value in row.items()}, allow_nan=False)
+    path = Path(run) / "metrics.jsonl"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(line + "\n")
+
+
+def read_metrics(run: Path) -> list[dict]:
+    """The rows of metrics.jsonl in the order of writing; [] if there is none yet. A half last line is left out."""
+    path = Path(run) / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    content = path.read_bytes()
+    lines = [line for line in content[: content.rfind(b"\n") + 1].split(b"\n") if line]
+    try:
+        return json.loads(
+            b"[" + b",".join(lines) + b"]"
+        )  # one call for the whole file is faster than one for each line
+    except ValueError as error:
+        raise UserError(_complaint(path, content)) from error
+
+
+def cut_metrics(run: Path, step: int) -> None:
+    """Keeps the lines of metrics.jsonl up to and including `step`, so that a run resumed there writes no step twice.
+
+    To be called on every resume, with -1 when it starts afresh: it also drops the half line of a killed process.
+    """
+    path = Path(run) / "metrics.jsonl"
+    if path.is_file():
+        kept = [row for row in read_metrics(run) if row["step"] <= step]
+        write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
+
+
+def _plain(value: object) -> object:
+    """`value` as JSON can hold it: scalars of NumPy and torch become Python's, NaN and infinities None."""
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _complaint(path: Path, content: bytes) -> str:
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        try:
+            json.loads(line or b"0")
+        except ValueError:
+            return f"{path}: line {number} is not one JSON object: {line[:80]!r}. Remove that line."
+    return f"{path}: not a file of JSON lines."
+
+
+# ---- status.json
+
+
+def write_status(
+    run: Path,
+    state: str,
+    *,
+    step: int,
+    total_steps: int,
+    patches_seen: int,
+    host: str | None,
+    job_id: str | None,
+    error: str | None,
+) -> None:
+    """Replaces status.json. `error` is the traceback's text of a run that failed, else None."""
+    if state not in STATES:
+        raise ValueError(f"state {state!r} is unknown; a run is one of {', '.join(STATES)}")
+    status = {
+        "state": state,
+        "step": step,
+        "total_steps": total_steps,
+        "patches_seen": patches_seen,
+        "updated": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "host": host,
+        "job_id": job_id,
+        "error": error,
+    }
+    write_atomic(Path(run) / "status.json", json.dumps(status, indent=1) + "\n")
+
+
+def read_status(run: Path) -> dict | None:
+    """What `write_status` wrote last; None before that."""
+    return read_json(Path(run) / "status.json")
+
+
+def read_json(path: Path) -> dict | None:
+    """The content of a JSON file that is written at once (status, environment, data); None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}. Remove it; the run writes it again.") from error
+
+
+# ---- probes/
+
+
+def metric_key(task: str, name: str) -> str:
+    """`probe/<task>/<protocol>/<split>/<metric>`; for the task "unsupervised", `unsupervised/<metric>`."""
+    return f"unsupervised/{name}" if task == "unsupervised" else f"probe/{task}/{name}"
+
+
+def write_probe(
+    run: Path,
+    *,
+    step: int,
+    patches_seen: int,
+    task: str,
+    results: Mapping[str, float],
+    predictions: Mapping[str, np.ndarray] | None = None,
+    **details: object,
+) -> Path:
+    """The path of probes/step_<step>/<task>.json, with `results` as {"<protocol>/<split>/<metric>": number}.
+
+    `predictions` go to <task>.npz: arrays with one entry for each image (ids, groups, labels, scores, ...; text as
+    NumPy str, not objects). They are written first, so that results on disk have their predictions beside them.
+    `details` join the JSON.
+    """
+    path = Path(run) / "probes" / f"step_{step:08d}" / f"{task}.json"
+    if predictions is not None:
+        arrays = {key: np.asarray(value) for key, value in predictions.items()}
+        objects = [key for key, value in arrays.items() if value.dtype == object]
+        if objects:
+            raise TypeError(f"predictions {objects} hold Python objects; give arrays of numbers, booleans or str")
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, **arrays)
+        write_atomic(path.with_suffix(".npz"), buffer.getvalue())
+    content = {"step": step, "patches_seen": patches_seen, "task": task, **details}
+    content["results"] = {key: _plain(value) for key, value in results.items()}
+    write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
+    return path
+
+
+def read_probes(run: Path) -> list[dict]:
+    """What `write_probe` wrote, by step and task."""
+    files = [path for path in (Path(run) / "probes").glob("step_*/*.json") if _STEP.fullmatch(path.parent.name)]
+    probes = [read_json(path) for path in files if not path.name.startswith(".")]
+    return sorted((probe for probe in probes if probe), key=lambda probe: (probe["step"], probe["task"]))
+
+
+def read_predictions(run: Path, step: int, task: str) -> dict[str, np.ndarray]:
+    """The arrays that `write_probe` was given."""
+    with np.load(Path(run) / "probes" / f"step_{step:08d}" / f"{task}.npz", allow_pickle=False) as file:
+        return {key: file[key] for key in file.files}
+
+
+# ---- both together
+
+
+def read_rows(run: Path) -> list[dict]:
+    """One row for each step, in order: metrics.jsonl and the results under probes/, which win where both have a key."""
+    rows: dict[int, dict] = {}
+    for row in read_metrics(run):
+        rows.setdefault(row["step"], {}).update(row)
+    for probe in read_probes(run):
+        row = rows.setdefault(probe["step"], {"step": probe["step"], "patches_seen": probe["patches_seen"]})
+        row.update({metric_key(probe["task"], name): value for name, value in probe["results"].items()})
+    return [rows[step] for step in sorted(rows)]

@@ -1,0 +1,205 @@
+"""The arms of a study side by side: last value, step 0, gain, difference to the baseline, and the verdict in words."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pathssl.report import words
+from pathssl.report.statistics import Estimate, Spread, difference, mean, pooled_spread
+from pathssl.report.study import Run, Study
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Which runs are compared and where: `patches` seen at the checkpoint of each run that is read."""
+
+    runs: list[Run]
+    patches: list[float]
+    provisional: bool
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One arm in one metric; None where it was not measured. `values` are (seed, last value)."""
+
+    arm: str
+    values: list[tuple[int, float]]
+    last: Estimate | None
+    step0: float | None
+    gain: Estimate | None
+    difference: Estimate | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All arms in one metric."""
+
+    key: str
+    baseline: str
+    rows: list[Row]
+    spread: Spread
+    gains: list[float]
+
+    @property
+    def digits(self) -> int:
+        """Decimals for all numbers of this metric."""
+        return words.decimals(abs(value) for row in self.rows for _, value in row.values)
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One sentence of the answer. `outcome` is higher, lower, same (cannot be told apart) or open (no interval)."""
+
+    arm: str
+    baseline: str
+    difference: Estimate
+    outcome: str
+    ending: str
+    sentence: str
+
+
+def choose_reading(study: Study) -> Reading:
+    """Finished runs at their last checkpoint; while none is finished, all at the last point that all have reached."""
+    probed = [(run, run.probed) for run in study.runs]
+    probed = [(run, points) for run, points in probed if points]
+    finished = [(run, points) for run, points in probed if run.state == "finished"]
+    if finished:
+        runs, patches = [run for run, _ in finished], [points[-1] for _, points in finished]
+        low, high = words.count(min(patches)), words.count(max(patches))
+        where = f"after {high} patches" if low == high else f"after {low} to {high} patches"
+        rest = len(study.runs) - len(runs)
+        left_out = f"; {words.plural(rest, 'run')} that did not finish {'is' if rest == 1 else 'are'} left out"
+        return Reading(runs, patches, False, f"Read at the last checkpoint, {where}{left_out if rest else ''}.")
+    if not probed:
+        return Reading([], [], True, "No checkpoint has been probed yet.")
+    common = min(points[-1] for _, points in probed)
+    runs, patches = [run for run, _ in probed], [max(x for x in points if x <= common) for _, points in probed]
+    sentence = (
+        f"Provisional: no run has finished. Read after {words.count(common)} patches, which all probed runs reached."
+    )
+    return Reading(runs, patches, True, sentence)
+
+
+def compare(study: Study, key: str, reading: Reading) -> Comparison:
+    """The arms in metric `key`, with the variance between seeds pooled over all arms."""
+    values: dict[str, dict[int, float]] = {arm: {} for arm in study.arms}
+    nulls: dict[str, dict[int, float]] = {arm: {} for arm in study.arms}
+    for run, patches in zip(reading.runs, reading.patches, strict=True):
+        series = run.series.get(key)
+        last = series.at(patches) if series else None
+        if last is not None:
+            values[run.arm][run.seed] = last
+            null = series.at(0)
+            if null is not None:
+                nulls[run.arm][run.seed] = null
+    gains = {arm: [values[arm][seed] - null for seed, null in nulls[arm].items()] for arm in values}
+    spread = pooled_spread({arm: list(x.values()) for arm, x in values.items()})
+    gain_spread = pooled_spread(gains)
+    base = list(values[study.baseline].values())
+    rows = []
+    for arm in study.arms:
+        x = list(values[arm].values())
+        compared = x and base and arm != study.baseline
+        rows.append(
+            Row(
+                arm=arm,
+                values=list(values[arm].items()),
+                last=mean(x, spread, LEVEL) if x else None,
+                step0=float(np.mean(list(nulls[arm].values()))) if nulls[arm] else None,
+                gain=mean(gains[arm], gain_spread, LEVEL) if gains[arm] else None,
+                difference=difference(x, base, spread, LEVEL) if compared else None,
+            )
+        )
+    return Comparison(key, study.baseline, rows, spread, [gain for x in gains.values() for gain in x])
+
+
+def verdicts(comparison: Comparison) -> list[Verdict]:
+    """A sentence for each arm against the baseline."""
+    return [_verdict(comparison, row) for row in comparison.rows if row.difference is not None]
+
+
+def _verdict(comparison: Comparison, row: Row) -> Verdict:
+    found, digits = row.difference, comparison.digits
+    if found.told_apart is None:
+        outcome, ending = "open", f"{why_no_interval(comparison.spread)}, so no verdict"
+    elif found.told_apart:
+        outcome = "higher" if found.value > 0 else "lower"
+        ending = f"{row.arm} is {outcome}"
+    else:
+        outcome, ending = "same", "cannot be told apart"
+    basis = f" ({basis_of(comparison)})" if found.low is not None else ""
+    numbers = words.change(found, digits)
+    sentence = f"{row.arm} − {comparison.baseline}: {numbers}{basis}: {ending}"
+    return Verdict(row.arm, comparison.baseline, found, outcome, ending, sentence)
+
+
+def headline(study: Study, answers: list[Verdict]) -> str | None:
+    """The whole answer in one sentence; None where there is nothing to compare."""
+    if not answers:
+        return None
+    names = words.distinct_names(study.arms)
+    measure, baseline = words.name(study.primary.rsplit("/", 1)[-1]), names[study.baseline]
+    told = [answer for answer in answers if answer.outcome in ("higher", "lower")]
+    if all(answer.outcome == "open" for answer in answers):
+        return f"No verdict yet on {measure}: {answers[0].ending.removesuffix(', so no verdict')}."
+    if len(answers) == 1 and told:
+        return f"{names[answers[0].arm]} gives {answers[0].outcome} {measure} than {baseline}."
+    if len(answers) == 1:
+        return f"{names[answers[0].arm]} and {baseline} cannot be told apart in {measure}."
+    if not told:
+        return f"None of {len(answers)} arms can be told apart from {baseline} in {measure}."
+    if len(told) <= 2:
+        found = [f"{names[answer.arm]} ({answer.outcome})" for answer in told]
+    else:
+        outcomes = [answer.outcome for answer in told]
+        found = [f"{outcomes.count(word)} {word}" for word in ("higher", "lower") if word in outcomes]
+    return f"{len(told)} of {len(answers)} arms can be told apart from {baseline} in {measure}: {', '.join(found)}."
+
+
+def basis_of(comparison: Comparison) -> str:
+    """Where the intervals of a metric come from, such as "95 %, Student t over 2 seeds, pooled"."""
+    counts = sorted({len(row.values) for row in comparison.rows if row.values})
+    seeds = words.plural(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
+    return f"{100 * LEVEL:.0f} %, Student t over {seeds}, pooled"
+
+
+def reach(comparison: Comparison) -> str | None:
+    """How large a difference this study's intervals need to see, in words; None without intervals."""
+    differences = [row.difference for row in comparison.rows if row.difference and row.difference.low is not None]
+    if not differences:
+        return None
+    widest = max(found.high - found.value for found in differences)
+    return (
+        f"The variance is measured with {words.plural(comparison.spread.df, 'degree')} of freedom. The interval of a "
+        f"difference in {words.full_title(comparison.key)} is ± {words.number(widest, comparison.digits)}, which is "
+        f"{widest / comparison.spread.sd:.1f} standard deviations between seeds: a smaller difference cannot be told "
+        "from noise here. More seeds are the remedy."
+    )
+
+
+def why_no_interval(spread: Spread) -> str:
+    """The reason in words."""
+    return (
+        "one seed in each arm gives no interval"
+        if spread.df == 0
+        else "the seeds agree exactly, which gives no interval"
+    )
+
+
+def gain_sentence(comparison: Comparison) -> str | None:
+    """What training did over each run's own step 0, over all runs; None where step 0 was not probed."""
+    gains, digits = comparison.gains, comparison.digits
+    if not gains:
+        return None
+    name = words.full_title(comparison.key)
+    if len(gains) == 1:
+        return f"Training moved {name} by {words.signed(gains[0], digits)} from its value at step 0."
+    below = sum(gain < 0 for gain in gains)
+    negative = f"{below} of them fell below" if below else "none fell below"
+    return (
+        f"Training moved {name} by {words.signed(float(np.mean(gains)), digits)} on average over {len(gains)} runs "
+        f"(from {words.signed(min(gains), digits)} to {words.signed(max(gains), digits)}; {negative} its own step 0)."
+    )

@@ -1,0 +1,96 @@
+"""The report's numbers as files for other programs and other pages: CSV and Markdown."""
+
+import csv
+import io
+
+from pathssl.report import words
+from pathssl.report.comparison import Comparison, Reading, Verdict
+from pathssl.report.statistics import Estimate
+from pathssl.report.study import Study
+from pathssl.report.tables import run_rows, state_counts
+
+
+def arms_csv(comparisons: list[Comparison]) -> str:
+    """One line for each metric and arm, with the numbers of the page in full precision."""
+    lines = []
+    for comparison in comparisons:
+        for row in comparison.rows:
+            line = {"metric": comparison.key, "arm": row.arm, "seeds": len(row.values)}
+            line |= _columns("last", row.last) | {"step0": row.step0} | _columns("gain", row.gain)
+            line |= {"baseline": comparison.baseline} | _columns("difference", row.difference)
+            line["told_apart"] = row.difference.told_apart if row.difference else None
+            line |= {"pooled_sd": comparison.spread.sd, "degrees_of_freedom": comparison.spread.df}
+            lines.append(line)
+    return _csv(lines)
+
+
+def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
+    value, low, high = (estimate.value, estimate.low, estimate.high) if estimate else (None, None, None)
+    return {name: value, f"{name}_low": low, f"{name}_high": high}
+
+
+def runs_csv(study: Study) -> str:
+    """One line for each run: its state, and every measure at step 0 and at the run's last checkpoint."""
+    keys = study.keys("probe/", "unsupervised/")
+    lines = []
+    for run, row in zip(study.runs, run_rows(study), strict=True):
+        probed = run.probed
+        line = row | {"read_at_patches": probed[-1] if probed else None}
+        for key in keys:
+            series = run.series.get(key)
+            line[key] = series.at(probed[-1]) if series else None
+            line[f"{key} at step 0"] = series.at(0) if series else None
+        lines.append(line)
+    return _csv(lines)
+
+
+def _csv(lines: list[dict]) -> str:
+    text = io.StringIO()
+    if lines:
+        writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+    return text.getvalue()
+
+
+def markdown(
+    study: Study, reading: Reading, comparisons: list[Comparison], answers: list[Verdict], gain: str | None
+) -> str:
+    """The verdict and the arms' tables, for a README or an issue."""
+    lines = [f"# {_plain(study.name)}", ""]
+    if study.question:
+        lines += [_plain(study.question), ""]
+    if comparisons:
+        lines += [f"**{words.title(study.primary)}** ({words.context(study.primary)}):", ""]
+    lines += [f"- {_plain(verdict.sentence)}" for verdict in answers]
+    lines += [f"- {gain}"] if gain else []
+    lines += [
+        "",
+        f"{state_counts(study)}. {reading.sentence}",
+        *(f"\n> {_plain(notice)}" for notice in study.notices),
+        "",
+    ]
+    for comparison in comparisons:
+        digits = comparison.digits
+        lines += [f"## {words.title(comparison.key)} ({words.context(comparison.key)})", ""]
+        lines += [f"| arm | seeds | last checkpoint | step 0 | gain | difference to {_plain(comparison.baseline)} |"]
+        lines += ["|---|---:|---:|---:|---:|---:|"]
+        for row in comparison.rows:
+            cells = [
+                _plain(row.arm),
+                str(len(row.values)),
+                words.interval(row.last, digits) if row.last else "—",
+                words.number(row.step0, digits) if row.step0 is not None else "—",
+                words.change(row.gain, digits) if row.gain else "—",
+                words.change(row.difference, digits) if row.difference else "—",
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _plain(text: str) -> str:
+    """`text` with Markdown's and HTML's own signs made harmless."""
+    for sign in "\\`*[]|":
+        text = text.replace(sign, f"\\{sign}")
+    return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())

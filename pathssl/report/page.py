@@ -1,0 +1,179 @@
+"""The report's files: one self-contained HTML page, CSV and Markdown."""
+
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from pathssl.files import write_atomic
+from pathssl.report import charts, exports, tables, words
+from pathssl.report.comparison import (
+    LEVEL,
+    Comparison,
+    Reading,
+    Verdict,
+    basis_of,
+    choose_reading,
+    compare,
+    gain_sentence,
+    headline,
+    reach,
+    verdicts,
+    why_no_interval,
+)
+from pathssl.report.curves import curves
+from pathssl.report.pictures import strips
+from pathssl.report.study import Study, read_study
+
+_HERE = Path(__file__).parent
+_STRIPS = {"patches.png": "Sampled patches", "views.png": "Their augmented views"}
+
+
+def write_report(folder: Path) -> Path:
+    """The path of <folder>/report/index.html, written with arms.csv, runs.csv and report.md beside it.
+
+    `folder` is a study's (outputs/<study>), an arm's or a run's; runs may still be going on.
+    """
+    study = read_study(folder)
+    reading = choose_reading(study)
+    comparisons = [compare(study, key, reading) for key in study.metrics]
+    answers = verdicts(comparisons[0]) if comparisons else []
+    gain = gain_sentence(comparisons[0]) if comparisons else None
+    target = study.folder / "report"
+    write_atomic(target / "arms.csv", exports.arms_csv(comparisons))
+    write_atomic(target / "runs.csv", exports.runs_csv(study))
+    write_atomic(target / "report.md", exports.markdown(study, reading, comparisons, answers, gain))
+    write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain))
+    return target / "index.html"
+
+
+def _page(
+    study: Study, reading: Reading, comparisons: list[Comparison], answers: list[Verdict], gain: str | None
+) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.globals |= {"words": words, "charts": charts}
+    styles = {arm: style for style, arm in enumerate(study.arms)}
+    return environment.get_template("page.html.j2").render(
+        css=Markup((_HERE / "page.css").read_text()),
+        study=study,
+        reading=reading,
+        styles=styles,
+        state=tables.state_counts(study),
+        answers=_answers(answers, comparisons, styles),
+        basis=basis_of(comparisons[0]) if comparisons else "",
+        gain=gain,
+        level=f"{100 * LEVEL:.0f} %",
+        reach=reach(comparisons[0]) if comparisons else None,
+        headline=headline(study, answers),
+        names=words.distinct_names(study.arms),
+        common=words.common_overrides(study.arms),
+        comparisons=[_arms_table(comparison, styles) for comparison in comparisons],
+        groups=_chart_groups(study, reading),
+        throughput=tables.throughput(study),
+        pictures=[(caption, strips(study, name)) for name, caption in _STRIPS.items()],
+        differences=tables.config_differences(study),
+        data=tables.data_rows(study),
+        runs=tables.run_rows(study),
+        commands=_commands(study),
+    )
+
+
+def _answers(answers: list[Verdict], comparisons: list[Comparison], styles: dict[str, int]) -> list[dict]:
+    """Each verdict with its picture; all share one scale that holds zero."""
+    if not answers:
+        return []
+    scale = _scale([answer.difference for answer in answers], [0.0], 260)
+    digits = comparisons[0].digits
+    return [
+        {
+            "verdict": answer,
+            "numbers": words.change(answer.difference, digits),
+            "chart": charts.difference_chart(scale, answer.difference, styles[answer.arm], digits),
+        }
+        for answer in answers
+    ]
+
+
+def _arms_table(comparison: Comparison, styles: dict[str, int]) -> dict:
+    """A metric's table: its rows as text and small charts."""
+    measured = [row for row in comparison.rows if row.last]
+    scale = _scale([row.last for row in measured], [x for row in measured for _, x in row.values], 210)
+    digits = comparison.digits
+    rows = [
+        {
+            "arm": row.arm,
+            "seeds": len(row.values),
+            "chart": charts.interval_chart(scale, row.last, row.values, styles[row.arm], digits) if row.last else "",
+            "last": words.interval(row.last, digits) if row.last else "—",
+            "step0": "—" if row.step0 is None else words.number(row.step0, digits),
+            "gain": words.change(row.gain, digits) if row.gain else "—",
+            "difference": words.change(row.difference, digits) if row.difference else "—",
+            "told_apart": bool(row.difference and row.difference.told_apart),
+        }
+        for row in comparison.rows
+    ]
+    return {
+        "key": comparison.key,
+        "baseline": comparison.baseline,
+        "rows": rows,
+        "ruler": charts.ruler(scale) if scale else "",
+        "compared": any(row.difference for row in comparison.rows),
+        "basis": basis_of(comparison) if comparison.spread.known else why_no_interval(comparison.spread),
+        "spread": _spread(comparison),
+    }
+
+
+def _spread(comparison: Comparison) -> str:
+    spread = comparison.spread
+    freedom = f"{words.plural(spread.df, 'degree')} of freedom"
+    return f"pooled standard deviation {spread.sd:.2g}, {freedom}" if spread.known else ""
+
+
+def _scale(estimates: list, values: list[float], width: float) -> charts.Axis | None:
+    ends = [end for one in estimates for end in (one.value, one.low, one.high) if end is not None]
+    return charts.axis([*ends, *values], 14, width - 14, 3) if ends or values else None
+
+
+def _chart_groups(study: Study, reading: Reading) -> list[dict]:
+    """Charts under their headings: each probe task, measures without labels, the loss."""
+    probes = study.keys("probe/")
+    asked = {key: i for i, key in enumerate(study.metrics)}
+    tasks = dict.fromkeys(
+        key.split("/")[1] for key in sorted(probes, key=lambda key: (asked.get(key, len(asked)), key))
+    )
+    groups = {f"Probe: {words.name(task)}": [key for key in probes if key.split("/")[1] == task] for task in tasks}
+    groups["Without labels, and the training loss"] = study.keys("unsupervised/", "train/loss")
+    return [
+        {
+            "title": title,
+            "charts": [_chart(study, key, reading) for key in sorted(keys, key=lambda k: asked.get(k, 99))],
+        }
+        for title, keys in groups.items()
+        if keys
+    ]
+
+
+def _chart(study: Study, key: str, reading: Reading) -> dict:
+    found = curves(study, key, reading.runs)
+    digits = words.decimals(abs(value) for curve in found for line in curve.lines for value in line.y)
+    last = [f"{curve.arm} {words.number(curve.mean.y[-1], digits)}" for curve in found if curve.mean]
+    description = f"{words.full_title(key)} against patches seen. Last means: {'; '.join(last)}."
+    svg = charts.line_chart(found, description, words.short_names(study.arms), digits)
+    return {"title": words.title(key), "context": words.context(key), "key": key, "svg": svg}
+
+
+def _commands(study: Study) -> list[dict]:
+    """The different commands that made the runs, with the commits of the code that they ran."""
+    commands: dict[tuple[str, str], list[str]] = {}
+    for run in study.runs:
+        environment = run.environment or {}
+        if environment.get("command"):
+            made = str(environment["command"]), str(environment.get("commit") or "")
+            commands.setdefault(made, []).append(f"{run.arm}, seed {run.seed}")
+    return [{"command": command, "commit": commit, "runs": runs} for (command, commit), runs in commands.items()]

@@ -1,0 +1,74 @@
+"""Means, differences and their intervals over seeds.
+
+Every arm of a study has its own mean; the variance between seeds is taken to be the same in all arms and pooled over
+them, because two or three seeds say almost nothing about a variance. With n_a values x_ai in arm a:
+
+    s^2 = sum_a sum_i (x_ai - mean_a)^2 / df,   df = sum_a (n_a - 1)
+    mean_a            +- t(df) s sqrt(1 / n_a)
+    mean_a - mean_b   +- t(df) s sqrt(1 / n_a + 1 / n_b)
+
+This is the one-way analysis of variance with Student's t (for example Montgomery, "Design and Analysis of Experiments",
+chapter 3, with Fisher's least significant difference). A bootstrap over 3 to 5 seeds would cover 71 to 83 %, not 95 %.
+No correction for the number of comparisons is made here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The variance between seeds, pooled over the arms of a study."""
+
+    sd: float
+    df: int
+
+    @property
+    def known(self) -> bool:
+        """False where no arm has two values, or each arm's values are all equal: then nothing measures the noise."""
+        return self.df > 0 and self.sd > 0
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, or a difference of means, with its interval; `low` and `high` are None where the spread is not known."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def told_apart(self) -> bool | None:
+        """Whether the interval leaves out zero; None without an interval."""
+        return None if self.low is None else not self.low <= 0 <= self.high
+
+
+def pooled_spread(arms: Mapping[str, Sequence[float]]) -> Spread:
+    """The pooled standard deviation of one value for each seed, and its degrees of freedom."""
+    values = [np.asarray(x, float) for x in arms.values() if len(x)]
+    df = sum(len(x) - 1 for x in values)
+    # values that are all equal must give exactly 0, which their rounded mean would not
+    squares = sum(float(((x - x.mean()) ** 2).sum()) for x in values if np.ptp(x) > 0)
+    return Spread(sd=(squares / df) ** 0.5 if df else 0.0, df=df)
+
+
+def mean(x: Sequence[float], spread: Spread, level: float) -> Estimate:
+    """The mean over seeds of one arm, with its interval at confidence `level`."""
+    return _estimate(float(np.mean(x)), 1 / len(x), len(x), spread, level)
+
+
+def difference(x: Sequence[float], y: Sequence[float], spread: Spread, level: float) -> Estimate:
+    """mean(x) - mean(y), with its interval at confidence `level`; n is the smaller number of seeds."""
+    value = float(np.mean(x) - np.mean(y))
+    return _estimate(value, 1 / len(x) + 1 / len(y), min(len(x), len(y)), spread, level)
+
+
+def _estimate(value: float, inverse_n: float, n: int, spread: Spread, level: float) -> Estimate:
+    if not spread.known:
+        return Estimate(value, None, None, n)
+    half = float(stats.t.ppf((1 + level) / 2, spread.df)) * spread.sd * inverse_n**0.5
+    return Estimate(value, value - half, value + half, n)

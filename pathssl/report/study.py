@@ -1,0 +1,174 @@
+"""What the run folders of a study say, read once and held in arrays."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from pathssl import records
+from pathssl.errors import UserError
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where PyYAML has it: several times faster
+_KEPT = ("probe/", "unsupervised/")
+_KEPT_EXACTLY = {"train/loss", "train/patches_per_s", "train/data_wait", "time_s"}
+
+
+@dataclass(frozen=True)
+class Series:
+    """One metric of one run: `values` at `patches` seen, both float64 (n,), in order; nulls are left out."""
+
+    patches: np.ndarray
+    values: np.ndarray
+
+    def at(self, patches: float) -> float | None:
+        """The value measured exactly there, or None."""
+        found = np.flatnonzero(self.patches == patches)
+        return float(self.values[found[-1]]) if len(found) else None
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder; files that are not written yet are None or empty."""
+
+    folder: Path
+    arm: str
+    seed: int
+    config: dict
+    status: dict | None
+    environment: dict | None
+    data: dict | None
+    series: dict[str, Series]
+
+    @property
+    def state(self) -> str:
+        """The state of status.json, or "not started"."""
+        return self.status["state"] if self.status else "not started"
+
+    @property
+    def probed(self) -> list[float]:
+        """The patches seen at each checkpoint that any probe has a number for, in order."""
+        points = [series.patches for key, series in self.series.items() if key.startswith(_KEPT)]
+        return np.unique(np.concatenate(points)).tolist() if points else []
+
+
+@dataclass(frozen=True)
+class Study:
+    """All runs of a folder, and what its experiment file asked for."""
+
+    name: str
+    folder: Path
+    runs: list[Run]
+    question: str | None
+    expectation: str | None
+    baseline: str
+    metrics: list[str]
+    primary: str | None
+    notices: list[str] = field(default_factory=list)
+
+    @property
+    def arms(self) -> list[str]:
+        """The names of the arms: the baseline first, then as people count."""
+        return sorted({run.arm for run in self.runs}, key=lambda arm: (arm != self.baseline, records.natural(arm)))
+
+    def of(self, arm: str) -> list[Run]:
+        """The runs of an arm, by seed."""
+        return [run for run in self.runs if run.arm == arm]
+
+    def keys(self, *starts: str) -> list[str]:
+        """The metrics that any run has and that begin with one of `starts`, sorted."""
+        return sorted({key for run in self.runs for key in run.series if key.startswith(starts)})
+
+
+def read_study(folder: Path) -> Study:
+    """The study in `folder`: outputs/<study>, one of its arms, or a single run."""
+    folder = Path(folder)
+    runs = [read_run(path) for path in _found(folder)]
+    arms = sorted({run.arm for run in runs}, key=records.natural)
+    asked = next((run.config["report"] for run in runs if run.config.get("report")), {})
+    notices = []
+    baseline = asked.get("baseline")
+    if baseline is not None and baseline not in arms:
+        notices.append(f"The baseline {baseline} has no run here yet; arms are compared with {arms[0]} instead.")
+        baseline = None
+    elif baseline is None and len(arms) > 1:
+        notices.append(f"The study names no baseline; arms are compared with its first, {arms[0]}.")
+    measured = sorted({key for run in runs for key in run.series if key.startswith(_KEPT)})
+    metrics = [key for key in asked.get("metrics") or [] if key in measured]
+    missing = [key for key in asked.get("metrics") or [] if key not in measured]
+    if missing and measured:
+        notices.append(f"Asked for, but measured in no run: {', '.join(missing)}.")
+    metrics = metrics or _sensible(measured)
+    primary = asked.get("primary")
+    if primary in measured:
+        metrics = [primary, *(key for key in metrics if key != primary)]
+    commits = {(run.environment or {}).get("commit") for run in runs} - {None}
+    if len(commits) > 1:
+        notices.append(f"The runs come from {len(commits)} commits of the code; see “Runs and how to repeat them”.")
+    return Study(
+        name=str(runs[0].config.get("study") or folder.absolute().name),
+        folder=folder,
+        runs=runs,
+        question=asked.get("question"),
+        expectation=asked.get("expectation"),
+        baseline=baseline or arms[0],
+        metrics=metrics,
+        primary=metrics[0] if metrics else None,
+        notices=notices,
+    )
+
+
+def read_run(folder: Path) -> Run:
+    """One run folder, whatever of it is there."""
+    try:
+        config = yaml.load((folder / "config.yaml").read_text(), Loader=_LOADER)
+    except yaml.YAMLError as error:
+        raise UserError(f"{folder / 'config.yaml'} is not YAML: {error}") from error
+    return Run(
+        folder=folder,
+        arm=records.arm_of(folder),
+        seed=records.seed_of(folder),
+        config=config or {},
+        status=records.read_status(folder),
+        environment=records.read_json(folder / "environment.json"),
+        data=records.read_json(folder / "data.json"),
+        series=_columns(records.read_rows(folder)),
+    )
+
+
+def _found(folder: Path) -> list[Path]:
+    runs = records.find_runs(folder)
+    if runs:
+        return runs
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}. Give the folder of a study, such as outputs/demo.")
+    studies = sorted(child.name for child in folder.iterdir() if child.is_dir() and records.find_runs(child))
+    if studies:
+        raise UserError(f"{folder} holds several studies ({', '.join(studies)}). Give one: {folder / studies[0]}.")
+    raise UserError(
+        f"There are no runs in {folder}. A run is <arm>/seed<k>/ with a config.yaml in it; "
+        "give the folder of a study, such as outputs/demo."
+    )
+
+
+def _columns(rows: list[dict]) -> dict[str, Series]:
+    columns: dict[str, tuple[list, list]] = {}
+    kept: dict[str, bool] = {}
+    for row in rows:
+        patches = row["patches_seen"]
+        for key, value in row.items():
+            if key not in kept:
+                kept[key] = key in _KEPT_EXACTLY or key.startswith(_KEPT)
+            if kept[key] and value is not None:
+                xs, ys = columns.setdefault(key, ([], []))
+                xs.append(patches)
+                ys.append(value)
+    return {key: Series(np.asarray(xs, float), np.asarray(ys, float)) for key, (xs, ys) in columns.items()}
+
+
+def _sensible(measured: list[str]) -> list[str]:
+    """What to compare where no experiment file says: balanced accuracies on test sets, linear first; RankMe, ODCorr."""
+    tests = [key for key in measured if key.startswith("probe/") and "/test/" in key]
+    accuracies = [key for key in tests if key.endswith("/test/balanced_accuracy")] or tests
+    unlabelled = [key for key in ("unsupervised/rankme", "unsupervised/odcorr") if key in measured]
+    return sorted(accuracies, key=lambda key: ("/linear/" not in key, key)) + unlabelled

@@ -1,0 +1,118 @@
+"""How numbers, metrics and arms are written for people."""
+
+from collections.abc import Callable, Iterable
+
+from pathssl.report.statistics import Estimate
+
+_NAMES = {
+    "rankme": "RankMe",
+    "odcorr": "ODCorr",
+    "auroc": "AUROC",
+    "f1": "F1",
+    "knn": "k-NN",
+    "patches_per_s": "patches per second",
+}
+
+
+def name(part: str) -> str:
+    """A part of a metric's key in words: `balanced_accuracy` -> balanced accuracy."""
+    return _NAMES.get(part, part.replace("_", " "))
+
+
+def title(key: str) -> str:
+    """The measure alone, capitalised: Balanced accuracy."""
+    words = name(key.rsplit("/", 1)[-1])
+    return words[0].upper() + words[1:]
+
+
+def context(key: str) -> str:
+    """Where it was measured: `probe/synthetic/linear/test/balanced_accuracy` -> synthetic, linear, test."""
+    kind, *middle, _ = key.split("/")
+    if kind == "unsupervised":
+        return "unlabelled held-out patches"
+    return ", ".join(name(part) for part in middle) if middle else "training"
+
+
+def full_title(key: str) -> str:
+    """Measure and place in a sentence: balanced accuracy (synthetic, linear, test)."""
+    return f"{name(key.rsplit('/', 1)[-1])} ({context(key)})"
+
+
+def decimals(sizes: Iterable[float]) -> int:
+    """Decimals for numbers of these sizes, none negative: 0.812, 4.07, 23.5, 1210."""
+    largest = max(sizes, default=0.0)
+    return 3 if largest < 2 else 2 if largest < 10 else 1 if largest < 1000 else 0
+
+
+def number(value: float, digits: int) -> str:
+    """With a true minus sign. A small negative number stays −0.000: an interval that holds zero must look like one."""
+    return f"{value + 0.0:.{digits}f}".replace("-", "−")
+
+
+def signed(value: float, digits: int) -> str:
+    """With its sign, as differences and gains are written."""
+    text = number(value, digits)
+    return text if text.startswith("−") else f"+{text}"
+
+
+def interval(estimate: Estimate, digits: int) -> str:
+    """0.812 [0.790, 0.834], or the value alone where there is no interval."""
+    return _bracketed(estimate, number, digits)
+
+
+def change(estimate: Estimate, digits: int) -> str:
+    """+0.012 [−0.050, +0.070], or the value alone where there is no interval."""
+    return _bracketed(estimate, signed, digits)
+
+
+def count(value: float) -> str:
+    """A whole number with thin spaces: 12 800."""
+    return f"{value:,.0f}".replace(",", "\u202f")
+
+
+def compact(value: float) -> str:
+    """A tick's label: 0, 500, 20k, 1.5M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}".replace("-", "−")
+
+
+def plural(n: int, noun: str) -> str:
+    """1 seed, 2 seeds."""
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def common_overrides(arms: list[str]) -> list[str]:
+    """The overrides that all arms share and that their names need not repeat; [] where a name would be left empty."""
+    parts = [arm.split(",") for arm in arms]
+    common = [part for part in parts[0] if all(part in other for other in parts)]
+    return common if len(arms) > 1 and all(set(own) - set(common) for own in parts) else []
+
+
+def distinct_names(arms: list[str]) -> dict[str, str]:
+    """Each arm without what all share: `model=vits16,teacher=m0.9` -> teacher=m0.9."""
+    common = common_overrides(arms)
+    return {arm: ",".join(part for part in arm.split(",") if part not in common) for arm in arms}
+
+
+def short_names(arms: list[str]) -> dict[str, str]:
+    """For labels in charts: the value alone where one override makes the arms: teacher=m0.9 -> m0.9."""
+    names = distinct_names(arms)
+    keys = {name.partition("=")[0] for name in names.values()}
+    one_override = len(keys) == 1 and all(name.count("=") == 1 and "," not in name for name in names.values())
+    return {arm: name.partition("=")[2] if one_override else name for arm, name in names.items()}
+
+
+def _bracketed(estimate: Estimate, write: Callable[[float, int], str], digits: int) -> str:
+    value = write(estimate.value, digits)
+    return value if estimate.low is None else f"{value} [{write(estimate.low, digits)}, {write(estimate.high, digits)}]"
+
+
+def duration(hours: float) -> str:
+    """45 s, 12 min, 3.4 h, 2.1 days."""
+    for size, unit in ((48.0, "days"), (1.0, "h"), (1 / 60, "min")):
+        if hours >= size:
+            length = hours / (24.0 if unit == "days" else size)
+            return f"{length:.0f} {unit}" if unit == "min" else f"{length:.1f} {unit}"
+    return f"{hours * 3600:.0f} s"

@@ -1,0 +1,1 @@
+"""Whole-slide images: readers, foreground, the index of slides, the synthetic cohort."""

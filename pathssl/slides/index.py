@@ -1,0 +1,219 @@
+"""Builds the index of slides: which there are, their size and mpp, and where they have tissue.
+
+INDEX/index.json       settings, root, quarantined slides with their reasons
+INDEX/slides.parquet   one row a slide
+INDEX/tissue.u8        the tissue grids, one after another        INDEX/cells.i32   the cells with enough tissue
+INDEX.progress.jsonl   beside it, only while it is being built
+"""
+
+import hashlib
+import json
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+from tqdm import tqdm
+
+from pathssl.errors import UserError
+from pathssl.files import atomic_folder
+from pathssl.slides.catalogue import Entry, list_slides
+from pathssl.slides.foreground import METHODS
+from pathssl.slides.progress import Progress
+from pathssl.slides.slide import READERS
+from pathssl.slides.slide_index import SlideIndex
+from pathssl.slides.survey import Fault, Finding, Job, survey_all
+
+__all__ = ["SlideIndex", "build_index"]
+
+log = logging.getLogger(__name__)
+VERSION = 1  # of the files and of what is found in slides; an index of another version is built anew
+_REASONS_SHOWN = 10
+
+
+def build_index(
+    path: Path | str,
+    *,
+    cache: Path,
+    manifest: Path | str | None,
+    reader: str,
+    method: str,
+    thumbnail_mpp: float,
+    cell_um: float,
+    min_tissue: float,
+    workers: int | None = None,
+    progress: bool = True,
+) -> SlideIndex:
+    """The index of the slides at `path`, kept in a folder under `cache` that these arguments name.
+
+    Slides that are known and unchanged are not looked at again; a build that was killed goes on. Slides that cannot be
+    used are quarantined with the reason. UserError where no slide is left, and then nothing stays behind.
+    path: a folder, a slide or a glob. manifest: see `list_slides`. method, thumbnail_mpp: how tissue is found.
+    cell_um: the side of a cell; min_tissue: the least tissue of a cell to draw patches from. workers: processes; 0
+    works in this one, None takes one per core.
+    """
+    settings = {
+        "reader": reader,
+        "method": method,
+        "thumbnail_mpp": float(thumbnail_mpp),
+        "cell_um": float(cell_um),
+        "min_tissue": float(min_tissue),
+    }
+    _check(settings)
+    root, entries = list_slides(path, manifest)
+    entries = {entry.path: entry for entry in entries}
+    fingerprints = {name: _fingerprint(root / name, entry.mpp) for name, entry in entries.items()}
+    folder = Path(cache) / _folder_name(path, manifest, root, settings)
+    index = _load(folder, root)
+    if index is not None and _is_current(index, entries, fingerprints):
+        return index
+    made = [parent for parent in folder.parents if not parent.exists()]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    found = Progress(folder.with_name(folder.name + ".progress.jsonl"), {"version": VERSION, **settings})
+    try:
+        findings = _Findings(found, _load(folder, root), fingerprints)  # another process may have built it
+        jobs = [Job(name, root / name, entries[name].mpp, **settings) for name in findings.missing()]
+        workers = len(os.sched_getaffinity(0)) if workers is None else workers
+        known = len(entries) - len(jobs)
+        with tqdm(total=len(entries), initial=known, desc="index", unit="slide", disable=not progress) as bar:
+            for job, outcome in survey_all(jobs, workers):
+                findings.add(job.name, outcome)
+                bar.update()
+        findings.refuse_nothing_usable()
+        with atomic_folder(folder) as target:
+            _write(target, root, settings, entries, findings)
+        found.remove()
+    except UserError:
+        found.remove()
+        for parent in made:
+            with suppress(OSError):  # not empty: someone else uses it
+                parent.rmdir()
+        raise
+    finally:
+        found.close()
+    return SlideIndex.load(folder, root)
+
+
+class _Findings:
+    """What is known of each slide, from the progress file, from the index as it was, and from this build."""
+
+    def __init__(self, progress: Progress, index: SlideIndex | None, fingerprints: dict[str, str]):
+        self._progress, self._index, self.fingerprints = progress, index, fingerprints
+        self._passing: dict[str, Fault] = {}  # faults that may have gone next time
+        known = {} if index is None else dict(zip(index.paths, index.fingerprints, strict=True))
+        self._rows = {} if index is None else {name: row for row, name in enumerate(index.paths)}
+        self._old_faults: dict[str, Fault] = {}
+        if index is not None:
+            for (name, reason), fingerprint in zip(index.quarantined, index.quarantine_fingerprints, strict=True):
+                known[name], self._old_faults[name] = fingerprint, Fault(reason, permanent=True)
+        self._in_index = {name for name, fingerprint in known.items() if fingerprints.get(name) == fingerprint != ""}
+        self._in_progress = {name for name in fingerprints if progress.fingerprint(name) == fingerprints[name]}
+
+    def missing(self) -> list[str]:
+        known = self._in_index | self._in_progress
+        return [name for name in self.fingerprints if name not in known]
+
+    def add(self, name: str, outcome: Finding | Fault) -> None:
+        if isinstance(outcome, Fault):
+            log.warning("quarantined %s: %s", name, outcome.reason)
+        if isinstance(outcome, Fault) and not outcome.permanent:
+            self._passing[name] = outcome
+            self.fingerprints[name] = ""  # matches no file: the next build looks again
+        else:
+            self._progress.add(name, self.fingerprints[name], outcome)
+            self._in_progress.add(name)
+
+    def __getitem__(self, name: str) -> Finding | Fault:
+        if name in self._passing:
+            return self._passing[name]
+        if name in self._in_progress:
+            return self._progress.find(name)
+        if name in self._old_faults:
+            return self._old_faults[name]
+        index, row = self._index, self._rows[name]
+        return Finding(int(index.width[row]), int(index.height[row]), float(index.mpp[row]), index.tissue(row))
+
+    def refuse_nothing_usable(self) -> None:
+        reasons = []
+        for name in self.fingerprints:
+            if not isinstance(fault := self[name], Fault):
+                return
+            reasons.append(f"{name}: {fault.reason}")
+        more = [f"... and {len(reasons) - _REASONS_SHOWN} more"] if len(reasons) > _REASONS_SHOWN else []
+        listed = "\n".join("  " + reason for reason in reasons[:_REASONS_SHOWN] + more)
+        raise UserError(f"None of {len(reasons)} slides can be used:\n{listed}")
+
+
+def _check(settings: dict) -> None:
+    for name, choices in (("method", METHODS), ("reader", READERS)):
+        if settings[name] not in choices:
+            raise UserError(f"Unknown {name} {settings[name]!r} for slides: choose one of {', '.join(choices)}.")
+    thumbnail_mpp, cell_um, min_tissue = (settings[name] for name in ("thumbnail_mpp", "cell_um", "min_tissue"))
+    if not (0 < thumbnail_mpp <= cell_um and 0 < min_tissue <= 1):
+        raise UserError(
+            f"The foreground was asked for with thumbnail_mpp={thumbnail_mpp:g}, cell_um={cell_um:g}, "
+            f"min_tissue={min_tissue:g}: thumbnail_mpp must be above 0 and at most cell_um, min_tissue in (0, 1]."
+        )
+
+
+def _folder_name(path: Path | str, manifest: Path | str | None, root: Path, settings: dict) -> str:
+    """A name of its own for each question, so that studies with other settings do not undo each other's index."""
+    asked = [os.path.abspath(path), None if manifest is None else os.path.abspath(manifest), VERSION, settings]
+    return f"{root.name}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:10]}"
+
+
+def _fingerprint(file: Path, mpp: float | None) -> str:
+    """Changes when the file or the mpp that the manifest gives it does; empty while the file cannot be reached."""
+    try:
+        facts = file.stat()
+    except OSError:
+        return ""
+    return f"{facts.st_size}-{facts.st_mtime_ns}-{mpp}"
+
+
+def _load(folder: Path, root: Path) -> SlideIndex | None:
+    return SlideIndex.load(folder, root) if (folder / "index.json").is_file() else None
+
+
+def _is_current(index: SlideIndex, entries: dict[str, Entry], fingerprints: dict[str, str]) -> bool:
+    faulty = dict(zip((name for name, _ in index.quarantined), index.quarantine_fingerprints, strict=True))
+    usable = dict(zip(index.paths, index.fingerprints, strict=True))
+    owners = list(zip(index.case, index.site, strict=True))
+    return usable | faulty == fingerprints and owners == [
+        (entries[name].case, entries[name].site) for name in index.paths
+    ]
+
+
+def _write(folder: Path, root: Path, settings: dict, entries: dict[str, Entry], findings: _Findings) -> None:
+    rows, quarantined = [], []
+    least = settings["min_tissue"] * 255
+    with open(folder / "tissue.u8", "wb") as tissue_file, open(folder / "cells.i32", "wb") as cells_file:
+        for name, entry in entries.items():
+            finding, fingerprint = findings[name], findings.fingerprints[name]
+            if isinstance(finding, Fault):
+                quarantined.append([name, fingerprint, finding.reason])
+                continue
+            cells = np.flatnonzero(finding.tissue >= least).astype(np.int32)
+            tissue_file.write(finding.tissue.tobytes())
+            cells_file.write(cells.tobytes())
+            rows.append(
+                {
+                    "path": name,
+                    "fingerprint": fingerprint,
+                    "case": entry.case,
+                    "site": entry.site,
+                    "width": finding.width,
+                    "height": finding.height,
+                    "mpp": finding.mpp,
+                    "rows": finding.tissue.shape[0],
+                    "columns": finding.tissue.shape[1],
+                    "cells": len(cells),
+                    "tissue_mm2": float(finding.tissue.sum(dtype=np.int64)) / 255 * settings["cell_um"] ** 2 / 1e6,
+                }
+            )
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "slides.parquet")
+    facts = {"settings": settings, "root": str(root), "quarantined": quarantined}
+    (folder / "index.json").write_text(json.dumps(facts, indent=1))

@@ -1,0 +1,1 @@
+"""The loop, the optimiser, checkpoints and tracking. Knows no method and no cluster."""

@@ -1,0 +1,229 @@
+"""The loop: batches in, checkpoints and metrics out."""
+
+import logging
+import time
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from pathssl.augment import MultiCrop
+from pathssl.data.loader import Batch, Loader
+from pathssl.probes.evaluate import Probes
+from pathssl.records import cut_metrics, read_metrics, write_probe
+from pathssl.schedules import cosine, warmup_cosine
+from pathssl.seeding import integer_seed
+from pathssl.training.checkpoints import Checkpoints
+from pathssl.training.optimiser import clip_gradients, create_optimiser, set_rates
+from pathssl.training.tracking import Tracker
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The numbers of a run: durations `warmup` and `freeze_last_layer` are fractions of training."""
+
+    total_steps: int
+    batch_size: int
+    lr: float
+    final_lr: float
+    warmup: float
+    weight_decay: float
+    final_weight_decay: float
+    momentum: float
+    final_momentum: float
+    betas: tuple[float, float]
+    clip_grad: float | None
+    freeze_last_layer: float
+    checkpoint_every: float
+    log_every: float
+
+    def values(self, step: int) -> dict[str, float]:
+        """Every scheduled value at `step`."""
+        progress = step / self.total_steps
+        return {
+            "progress": progress,
+            "lr": warmup_cosine(self.lr, self.final_lr, self.warmup, progress),
+            "weight_decay": cosine(self.weight_decay, self.final_weight_decay, progress),
+            "teacher_momentum": cosine(self.momentum, self.final_momentum, progress),
+        }
+
+    def checkpoint_steps(self) -> set[int]:
+        return self._every(self.checkpoint_every)
+
+    def log_steps(self) -> set[int]:
+        return self._every(self.log_every) | self.checkpoint_steps()
+
+    def _every(self, fraction: float) -> set[int]:
+        interval = max(1, round(fraction * self.total_steps))
+        return {*range(0, self.total_steps, interval), self.total_steps}
+
+
+class Trainer:
+    """Trains `objective` in the folder `run`, from its last checkpoint if there is one.
+
+    `report(step, seconds_per_step)` is called at every logged step, to keep the run's status.
+    """
+
+    def __init__(
+        self,
+        *,
+        run: Path,
+        objective: nn.Module,
+        views: MultiCrop,
+        loader: Loader,
+        probes: Probes,
+        tracker: Tracker,
+        recipe: Recipe,
+        seed: int,
+        device: torch.device,
+        bf16: bool,
+        report: Callable[[int], None],
+    ):
+        self.run, self.objective, self.views, self.loader = run, objective.to(device).train(), views, loader
+        self.probes, self.tracker, self.recipe, self.seed = probes, tracker, recipe, seed
+        self.device, self.report = device, report
+        self.autocast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
+        self.optimiser = create_optimiser(objective.student, recipe.betas)
+        self.parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        self.checkpoints = Checkpoints(run)
+        self.time_s = 0.0
+
+    def fit(self) -> None:
+        """Trains to the last step. Whatever kills it, calling it again goes on from the last checkpoint."""
+        first = self._resume()
+        checkpoint_steps, log_steps = self.recipe.checkpoint_steps(), self.recipe.log_steps()
+        window = Window(self.device)
+        for batch in self.loader.batches(first, self.recipe.total_steps):
+            window.arrived(batch)
+            terms = self._step(batch)
+            window.add(terms, self.recipe.batch_size)
+            done = batch.step + 1
+            if done in log_steps:
+                row = self._row(done) | window.row()
+                self.time_s += window.elapsed_s()
+                row["time_s"] = self.time_s
+                if done in checkpoint_steps:
+                    self._checkpoint(done, row)
+                    self._probe_and_log(done, row)
+                else:
+                    self.tracker.log(row)
+                self._say(row)
+                self.report(done)
+                window = Window(self.device)
+
+    def _step(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """One step of the student, then of the teacher; gives the objective's terms."""
+        values = self.recipe.values(batch.step)
+        # What is drawn inside the model (stochastic depth) follows from the step, so that a resumed run draws the same.
+        torch.manual_seed(integer_seed(self.seed, "step", batch.step))
+        patches = torch.from_numpy(batch.patches.pixels).to(self.device, non_blocking=True)
+        views = self.views(patches, batch.patches.draws.views_seed)
+        with self.autocast:
+            terms = self.objective(views, values)
+        if not torch.isfinite(terms["loss"]):
+            raise FloatingPointError(
+                f"The loss of step {batch.step} is {terms['loss'].item()}; the step was not taken. A lower optim.base_lr, a longer "
+                "schedule.warmup or a stronger optim.clip_grad are the usual cures."
+            )
+        terms["loss"].backward()
+        if values["progress"] < self.recipe.freeze_last_layer:
+            for parameter in self.objective.last_layer():
+                parameter.grad = None
+        terms["grad_norm"] = clip_gradients(self.parameters, self.recipe.clip_grad)
+        set_rates(self.optimiser, values["lr"], values["weight_decay"])
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.objective.after_step(values)
+        return terms
+
+    def _row(self, done: int) -> dict[str, float]:
+        values = self.recipe.values(done - 1)
+        return {
+            "step": done,
+            "patches_seen": done * self.recipe.batch_size,
+            "train/lr": values["lr"],
+            "train/weight_decay": values["weight_decay"],
+            "train/teacher_momentum": values["teacher_momentum"],
+        }
+
+    def _resume(self) -> int:
+        """The step to go on from: the last checkpoint's, whose probes are made if the run was killed before them."""
+        state = self.checkpoints.load_last(self.device)
+        if state is None:
+            cut_metrics(self.run, -1)
+            row = {"step": 0, "patches_seen": 0, "time_s": 0.0}
+            self._checkpoint(0, row)
+            self._probe_and_log(0, row)
+            self.report(0)
+            return 0
+        self.objective.load_state_dict(state["objective"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        step, self.time_s = state["row"]["step"], state["row"]["time_s"]
+        cut_metrics(self.run, step)
+        if step not in {row["step"] for row in read_metrics(self.run)}:
+            self._probe_and_log(step, state["row"])
+        log.info("Resumed at step %d of %d.", step, self.recipe.total_steps)
+        self.report(step)
+        return step
+
+    def _checkpoint(self, step: int, row: dict[str, float]) -> None:
+        state = {"objective": self.objective.state_dict(), "optimiser": self.optimiser.state_dict(), "row": row}
+        self.checkpoints.save(step, self.objective.teacher["encoder"].state_dict(), state)
+
+    def _probe_and_log(self, step: int, row: dict[str, float]) -> None:
+        """Stores what the probes say of the teacher, and writes the step's one line."""
+        outcome = self.probes.run(self.objective.teacher["encoder"], device=self.device, with_nulls=step == 0)
+        seen = row["patches_seen"]
+        for task, result in outcome.tasks.items():
+            write_probe(
+                self.run, step=step, patches_seen=seen, task=task, results=result.results, predictions=result.predictions
+            )
+        self.tracker.log(row | outcome.metrics)
+        for key, value in outcome.metrics.items():
+            if key.endswith("test/balanced_accuracy") or key.startswith("unsupervised/"):
+                log.info("step %6d  %s %.3f", step, key, value)
+
+    def _say(self, row: dict[str, float]) -> None:
+        log.info(
+            "step %6d of %d  loss %.4f  %.0f patches/s  waiting for data %.0f %%",
+            row["step"],
+            self.recipe.total_steps,
+            row["train/loss"],
+            row["train/patches_per_s"],
+            100 * row["train/data_wait"],
+        )
+
+
+class Window:
+    """Means over the steps since the last log line; sums stay on the device until they are asked for."""
+
+    def __init__(self, device: torch.device):
+        self.device, self.start = device, time.perf_counter()
+        self.sums: dict[str, torch.Tensor] = {}
+        self.steps, self.patches, self.waited_s, self.replaced = 0, 0, 0.0, 0
+
+    def arrived(self, batch: Batch) -> None:
+        self.waited_s += batch.waited_s
+        self.replaced += len(batch.patches.replaced)
+
+    def add(self, terms: dict[str, torch.Tensor], patches: int) -> None:
+        for name, term in terms.items():
+            self.sums[name] = self.sums.get(name, 0) + term.detach()
+        self.steps, self.patches = self.steps + 1, self.patches + patches
+
+    def row(self) -> dict[str, float]:
+        means = {f"train/{name}": (total / self.steps).item() for name, total in self.sums.items()}
+        elapsed_s = self.elapsed_s()
+        return means | {
+            "train/patches_per_s": self.patches / elapsed_s,
+            "train/data_wait": self.waited_s / elapsed_s,
+            "train/replaced_patches": self.replaced,
+        }
+
+    def elapsed_s(self) -> float:
+        return time.perf_counter() - self.start

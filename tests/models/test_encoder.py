@@ -1,0 +1,58 @@
+import pytest
+import torch
+import yaml
+from pathlib import Path
+from safetensors.torch import save_file
+
+import timm
+from pathssl.errors import UserError
+from pathssl.models.encoder import check_name, create_encoder, load_encoder_weights
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
+NANO = dict(img_size=64, patch_size=8, embed_dim=128, depth=4, num_heads=4)
+
+
+def test_features_are_the_cls_token_for_any_view_size():
+    encoder = create_encoder("vit_tiny_patch16_224", NANO, 0.0).eval()
+    for size in (64, 32):
+        images = torch.randn(2, 3, size, size)
+        assert torch.equal(encoder(images), encoder.forward_features(images)[:, 0])
+        assert encoder(images).shape == (2, 128)
+
+
+@pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_configured_model_is_one_that_timm_has(path):
+    config = yaml.safe_load(path.read_text())
+    check_name(config["name"])
+    with torch.device("meta"):
+        model = timm.create_model(config["name"], num_classes=0, dynamic_img_size=True, **(config["args"] | {"img_size": 224}))
+    size, patch = path.stem[3:4], path.stem[4:]
+    if path.stem != "vit_nano":
+        assert model.patch_embed.patch_size == (int(patch), int(patch))
+        assert model.num_features == {"s": 384, "b": 768, "l": 1024, "g": 1536}[size]
+
+
+def test_an_unknown_name_is_refused_with_a_suggestion():
+    with pytest.raises(UserError, match="vit_small_patch16_224"):
+        check_name("vit_smal_patch16_224")
+    with pytest.raises(UserError, match="not a ViT"):
+        check_name("resnet50")
+
+
+def test_arguments_that_do_not_fit_are_refused():
+    with pytest.raises(UserError, match="cannot be built"):
+        create_encoder("vit_tiny_patch16_224", {"embed_dimension": 3}, 0.0)
+
+
+def test_weights_come_back_strictly(tmp_path):
+    torch.manual_seed(0)
+    one, other = (create_encoder("vit_tiny_patch16_224", NANO, 0.0).eval() for _ in range(2))
+    save_file(one.state_dict(), tmp_path / "w.safetensors")
+    assert load_encoder_weights(other, tmp_path / "w.safetensors") == len(one.state_dict())
+    images = torch.randn(2, 3, 64, 64)
+    assert torch.equal(one(images), other(images))
+    state = one.state_dict()
+    state["extra"] = state.pop("norm.weight")
+    save_file(state, tmp_path / "x.safetensors")
+    with pytest.raises(UserError, match=r"1 tensors missing.*norm\.weight.*1 unknown.*extra"):
+        load_encoder_weights(other, tmp_path / "x.safetensors")

@@ -1,0 +1,96 @@
+"""Run folders of studies that never ran, with numbers drawn from a seed."""
+
+from pathlib import Path
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from pathssl import records
+
+ACCURACY = "probe/synthetic/linear/test/balanced_accuracy"
+DEMO = {
+    "question": "Does a slower teacher help a small ViT in a few hundred steps?",
+    "expectation": "The faster teacher learns sooner; the slower one is still close to its initial self.",
+    "baseline": "teacher=m0.9",
+    "metrics": [ACCURACY, "probe/synthetic/knn/test/balanced_accuracy", "unsupervised/rankme", "unsupervised/odcorr"],
+    "primary": ACCURACY,
+}
+
+
+def write_study(
+    folder: Path,
+    effects: dict[str, float],
+    *,
+    seeds: int = 2,
+    report: dict | None = None,
+    checkpoints: int = 4,
+    lines: int = 40,
+    noise: float = 0.015,
+    pictures: bool = True,
+) -> Path:
+    """outputs/<folder's name> with an arm for each key of `effects` (added to its accuracies); all runs finished."""
+    for a, (arm, effect) in enumerate(effects.items()):
+        for seed in range(seeds):
+            write_run(
+                folder / arm / f"seed{seed}",
+                effect,
+                random=np.random.default_rng([a, seed]),
+                report=report,
+                checkpoints=checkpoints,
+                lines=lines,
+                noise=noise,
+                pictures=pictures,
+            )
+    return folder
+
+
+def write_run(run, effect, *, random, report, checkpoints=4, lines=40, noise=0.015, pictures=True, state="finished"):
+    """One run folder. `lines` of training, a probe at step 0 and at each checkpoint."""
+    run.mkdir(parents=True)
+    total, batch = lines * 5, 64
+    settings = dict(part.partition("=")[::2] for part in run.parent.name.split(","))
+    config = {
+        "study": run.parents[1].name,
+        "seed": records.seed_of(run),
+        "model": {"name": "vit_nano"},
+        "teacher": {"momentum": 0.99, "rising": False},
+        "data": {"path": "/somewhere/slides", "workers": 2},
+    }
+    config |= {key: {"name": value} for key, value in settings.items() if key != "default"}
+    if settings.get("teacher"):
+        config["teacher"] = {"momentum": float(settings["teacher"].removeprefix("m")), "rising": False}
+    if report:
+        config["report"] = report
+    (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    records.write_status(
+        run, state, step=total, total_steps=total, patches_seen=total * batch, host="node1", job_id=None, error=None
+    )
+    start, luck = 0.6 + random.normal(0, 0.008), random.normal(0, noise)
+    rows = []
+    for step in range(5, total + 1, 5):
+        loss = 8.3 - 3.1 * (1 - np.exp(-3 * step / total)) - 2 * effect + random.normal(0, 0.06)
+        speed = 74 + random.normal(0, 2)
+        rows.append({"step": step, "train/loss": loss, "train/lr": 5e-4, "train/patches_per_s": speed})
+        rows[-1] |= {"train/data_wait": abs(random.normal(0.02, 0.01)), "time_s": step * batch / 74}
+    points = np.unique(np.linspace(0, total, checkpoints + 1).astype(int) // 5 * 5)
+    for step in points:
+        learnt = 1 - np.exp(-2.5 * step / total)
+        value = start + (0.17 + effect + luck) * learnt
+        row = {"step": int(step), "unsupervised/rankme": 9 + 30 * learnt * (1 + 3 * effect) + random.normal(0, 0.4)}
+        row["unsupervised/odcorr"] = 0.31 - 0.16 * learnt + random.normal(0, 0.004)
+        results = {
+            "linear/test/balanced_accuracy": value,
+            "linear/val/balanced_accuracy": value + random.normal(0.01, 0.006),
+            "knn/test/balanced_accuracy": value - 0.05 + random.normal(0, 0.006),
+        }
+        row |= {f"probe/synthetic/{key}": number for key, number in results.items()}
+        records.write_probe(run, step=int(step), patches_seen=int(step) * batch, task="synthetic", results=results)
+        rows.append(row)
+    for row in sorted(rows, key=lambda row: row["step"]):
+        records.append_metrics(run, {"step": row["step"], "patches_seen": row["step"] * batch} | row)
+    if pictures:
+        (run / "pictures").mkdir()
+        for i, name in enumerate(("patches", "views")):
+            tiles = np.random.default_rng(i).integers(120, 255, (4, 40, 3), dtype=np.uint8)
+            Image.fromarray(tiles).resize((640, 64), Image.Resampling.BICUBIC).save(run / "pictures" / f"{name}.png")

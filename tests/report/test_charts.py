@@ -1,0 +1,55 @@
+import xml.etree.ElementTree as xml
+
+import pytest
+from fake_study import ACCURACY, write_study
+
+from pathssl.report import charts, words
+from pathssl.report.curves import curves
+from pathssl.report.statistics import Estimate
+from pathssl.report.study import read_study
+
+
+def test_an_axis_maps_its_ends_to_its_pixels_and_has_round_ticks():
+    axis = charts.axis([0.0, 640_000.0], 40, 366, 4)
+    assert (axis(0), axis(640_000), axis(320_000)) == (40, 366, 203)
+    assert axis.ticks == (0, 200_000, 400_000, 600_000)
+
+
+def test_an_axis_of_equal_values_still_has_a_width():
+    assert charts.axis([0.5, 0.5], 0, 100, 3)(0.5) == 50
+
+
+@pytest.fixture
+def drawn(tmp_path):
+    arms = {"a=<b>": 0.0, "a=m0.99": 0.0}
+    study = read_study(write_study(tmp_path / "demo", arms, seeds=2))
+    found = curves(study, ACCURACY, study.runs)
+    return xml.fromstring(charts.line_chart(found, "described", words.short_names(study.arms), 3))
+
+
+def test_a_chart_is_well_formed_described_and_named_directly(drawn):
+    assert (drawn.get("role"), drawn.get("aria-label")) == ("img", "described")
+    names = [text.text for text in drawn.iter("text") if "name" in text.get("class")]
+    assert sorted(names) == ["<b>", "m0.99"]
+
+
+def test_every_seed_and_mean_has_a_line_with_a_tooltip_inside_the_chart(drawn):
+    lines = list(drawn.iter("polyline"))
+    titles = {line.find("title").text for line in lines}
+    assert {"a=m0.99, seed 1", "a=m0.99, mean of 2 seeds", "a=<b>, seed 0"} < titles
+    assert len(lines) == 6
+    for line in lines:
+        points = [tuple(map(float, point.split(","))) for point in line.get("points").split()]
+        assert all(0 <= x <= 380 and 0 <= y <= 240 for x, y in points)
+
+
+def test_an_interval_is_drawn_at_its_place():
+    scale = charts.axis([0.0, 1.0], 0, 100, 3)
+    svg = xml.fromstring(charts.interval_chart(scale, Estimate(0.5, 0.25, 0.75, 2), [(0, 0.4), (1, 0.6)], 0, 3))
+    bar = next(line for line in svg.iter("line") if "interval" in line.get("class"))
+    assert (bar.get("x1"), bar.get("x2")) == ("25", "75")
+    assert [circle.get("cx") for circle in svg.iter("circle")] == ["40", "60", "50"]
+
+
+def test_names_that_would_overlap_are_moved_apart():
+    assert charts._spaced([10.0, 12.0, 80.0]) == pytest.approx([10 - 11 / 3, 23 - 11 / 3, 80 - 11 / 3])

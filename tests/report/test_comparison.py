@@ -1,0 +1,138 @@
+import numpy as np
+import pytest
+from fake_study import ACCURACY, DEMO, write_study
+
+from pathssl import records
+from pathssl.report import comparison
+from pathssl.report.study import read_study
+
+ARMS = {"teacher=m0.9": 0.0, "teacher=m0.99": 0.012}
+
+
+def compared(folder, key=ACCURACY):
+    study = read_study(folder)
+    return study, comparison.compare(study, key, comparison.choose_reading(study))
+
+
+def rewrite(run, step, value, key="linear/test/balanced_accuracy"):
+    records.write_probe(run, step=step, patches_seen=step * 64, task="synthetic", results={key: value})
+
+
+def values_by_hand(folder, step):
+    found = {}
+    for run in records.find_runs(folder):
+        rows = {row["step"]: row for row in records.read_rows(run)}
+        found.setdefault(records.arm_of(run), []).append(rows[step][ACCURACY])
+    return {arm: np.array(values) for arm, values in found.items()}
+
+
+def test_the_table_holds_last_values_step_0_gains_and_the_difference_to_the_baseline(tmp_path):
+    folder = write_study(tmp_path / "demo", ARMS, seeds=3, report=DEMO)
+    last, null = values_by_hand(folder, 200), values_by_hand(folder, 0)
+    _, table = compared(folder)
+    base, other = table.rows
+    assert [row.arm for row in table.rows] == list(ARMS)
+    for row in table.rows:
+        assert row.last.value == pytest.approx(last[row.arm].mean())
+        assert row.step0 == pytest.approx(null[row.arm].mean())
+        assert row.gain.value == pytest.approx((last[row.arm] - null[row.arm]).mean())
+    assert base.difference is None
+    assert other.difference.value == pytest.approx(last[other.arm].mean() - last[base.arm].mean())
+    assert table.spread.df == 4
+
+
+def test_runs_that_did_not_finish_are_left_out_once_any_has(tmp_path):
+    folder = write_study(tmp_path / "demo", ARMS, seeds=2, report=DEMO)
+    status = {"total_steps": 200, "patches_seen": 6400, "host": None, "job_id": None}
+    records.write_status(folder / "teacher=m0.99/seed1", "failed", step=100, error="x", **status)
+    study, table = compared(folder)
+    assert [len(row.values) for row in table.rows] == [2, 1]
+    assert "1 run that did not finish is left out" in comparison.choose_reading(study).sentence
+
+
+def test_while_no_run_has_finished_all_are_read_where_all_have_been(tmp_path):
+    folder = write_study(tmp_path / "demo", ARMS, seeds=2, report=DEMO)
+    status = {"total_steps": 200, "patches_seen": 6400, "host": None, "job_id": None, "error": None}
+    for run in records.find_runs(folder):
+        records.write_status(run, "running", step=100, **status)
+    slow = folder / "teacher=m0.9/seed0"
+    records.cut_metrics(slow, 100)
+    for probe in (slow / "probes").glob("step_*/*.json"):
+        if probe.parent.name > "step_00000100":
+            probe.unlink()
+    study, table = compared(folder)
+    reading = comparison.choose_reading(study)
+    assert reading.provisional
+    assert reading.patches == [6400] * 4
+    by_hand = values_by_hand(folder, 100)
+    assert table.rows[1].last.value == pytest.approx(by_hand["teacher=m0.99"].mean())
+
+
+def test_a_metric_that_the_last_checkpoint_lacks_is_missing_and_not_taken_from_an_earlier_one(tmp_path):
+    folder = write_study(tmp_path / "demo", ARMS, seeds=2, report=DEMO)
+    rewrite(folder / "teacher=m0.9/seed0", 200, float("nan"))
+    _, table = compared(folder)
+    assert [len(row.values) for row in table.rows] == [1, 2]
+
+
+@pytest.mark.parametrize(
+    ("values", "outcome", "ending"),
+    [
+        ([(0.70, 0.71), (0.80, 0.81)], "higher", "teacher=m0.99 is higher"),
+        ([(0.70, 0.71), (0.60, 0.61)], "lower", "teacher=m0.99 is lower"),
+        ([(0.70, 0.80), (0.71, 0.83)], "same", "cannot be told apart"),
+        ([(0.70, 0.70), (0.80, 0.80)], "open", "the seeds agree exactly, which gives no interval, so no verdict"),
+    ],
+)
+def test_verdicts_follow_from_the_interval(tmp_path, values, outcome, ending):
+    folder = write_study(tmp_path / "demo", ARMS, seeds=2, report=DEMO)
+    for arm, pair in zip(ARMS, values, strict=True):
+        for seed, value in enumerate(pair):
+            rewrite(folder / arm / f"seed{seed}", 200, value)
+    _, table = compared(folder)
+    [verdict] = comparison.verdicts(table)
+    assert (verdict.outcome, verdict.ending) == (outcome, ending)
+    assert verdict.sentence.startswith("teacher=m0.99 − teacher=m0.9: ")
+    assert verdict.sentence.endswith(ending)
+
+
+def test_the_verdict_gives_difference_interval_and_their_source(tmp_path):
+    folder = write_study(tmp_path / "demo", ARMS, seeds=2, report=DEMO)
+    for arm, pair in zip(ARMS, [(0.70, 0.80), (0.71, 0.83)], strict=True):
+        for seed, value in enumerate(pair):
+            rewrite(folder / arm / f"seed{seed}", 200, value)
+    study, table = compared(folder)
+    # s^2 = (0.005 + 0.0072) / 2, half width t(0.975, 2) s = 4.302653 * 0.0781025 = 0.33605
+    sentence = "teacher=m0.99 − teacher=m0.9: +0.020 [−0.316, +0.356] (95 %, Student t over 2 seeds, pooled)"
+    answers = comparison.verdicts(table)
+    assert answers[0].sentence == f"{sentence}: cannot be told apart"
+    headline = "teacher=m0.99 and teacher=m0.9 cannot be told apart in balanced accuracy."
+    assert comparison.headline(study, answers) == headline
+    assert "± 0.336, which is 4.3 standard deviations" in comparison.reach(table)
+
+
+def test_one_seed_in_each_arm_gives_no_verdict(tmp_path):
+    study, table = compared(write_study(tmp_path / "demo", ARMS, seeds=1, report=DEMO))
+    answers = comparison.verdicts(table)
+    assert answers[0].outcome == "open"
+    assert comparison.headline(study, answers).startswith("No verdict yet on balanced accuracy: one seed")
+
+
+def test_many_arms_are_counted_in_the_headline(tmp_path):
+    arms = {f"teacher=m0.{k}": effect for k, effect in enumerate((0.0, 0.2, 0.3, -0.2, 0.0), start=1)}
+    folder = write_study(tmp_path / "s", arms, seeds=2, report=DEMO | {"baseline": "teacher=m0.1"}, noise=0.0)
+    study, table = compared(folder)
+    answers = comparison.verdicts(table)
+    expected = "3 of 4 arms can be told apart from teacher=m0.1 in balanced accuracy: 2 higher, 1 lower."
+    assert comparison.headline(study, answers) == expected
+
+
+def test_the_gain_over_step_0_is_told_for_all_runs_and_says_if_one_fell_below(tmp_path):
+    folder = write_study(tmp_path / "demo", ARMS, seeds=2, report=DEMO)
+    for run in records.find_runs(folder):
+        rewrite(run, 0, 0.6)
+        rewrite(run, 200, 0.7)
+    rewrite(folder / "teacher=m0.9/seed1", 200, 0.55)
+    _, table = compared(folder)
+    sentence = comparison.gain_sentence(table)
+    assert "by +0.062 on average over 4 runs (from −0.050 to +0.100; 1 of them fell below its own step 0)" in sentence

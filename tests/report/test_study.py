@@ -1,0 +1,89 @@
+import json
+import shutil
+
+import pytest
+from fake_study import ACCURACY, DEMO, write_study
+
+from pathssl import records
+from pathssl.errors import UserError
+from pathssl.report.study import read_study
+
+
+def test_a_study_reads_the_question_from_its_runs_and_puts_the_baseline_first(tmp_path):
+    arms = {"teacher=m0.5": 0.0, "teacher=m0.9": 0.0, "teacher=m0.99": 0.0}
+    study = read_study(write_study(tmp_path / "demo", arms, seeds=1, report=DEMO))
+    assert (study.name, study.question, study.primary) == ("demo", DEMO["question"], ACCURACY)
+    assert study.arms == ["teacher=m0.9", "teacher=m0.5", "teacher=m0.99"]
+    assert study.metrics == DEMO["metrics"]
+    assert study.notices == []
+
+
+def test_without_an_experiment_file_sensible_metrics_are_chosen_and_the_choice_of_baseline_is_said(tmp_path):
+    study = read_study(write_study(tmp_path / "scratch", {"batch=b64": 0.0, "batch=b8": 0.0}, seeds=1))
+    assert study.metrics == [
+        ACCURACY,
+        "probe/synthetic/knn/test/balanced_accuracy",
+        "unsupervised/rankme",
+        "unsupervised/odcorr",
+    ]
+    assert study.baseline == "batch=b8"
+    assert "batch=b8" in study.notices[0]
+
+
+def test_what_was_asked_for_but_is_missing_is_said(tmp_path):
+    asked = DEMO | {"baseline": "teacher=m0", "metrics": [ACCURACY, "probe/bach/knn/test/auroc"]}
+    study = read_study(write_study(tmp_path / "demo", {"teacher=m0.9": 0.0}, seeds=1, report=asked))
+    assert study.metrics == [ACCURACY]
+    assert [word in " ".join(study.notices) for word in ("teacher=m0 ", "probe/bach/knn/test/auroc")] == [True, True]
+
+
+def test_series_hold_probe_files_and_leave_out_nulls(tmp_path):
+    folder = write_study(tmp_path / "demo", {"default": 0.0}, seeds=1, lines=4, checkpoints=1)
+    run = folder / "default/seed0"
+    records.write_probe(run, step=20, patches_seen=1280, task="synthetic", results={"knn/test/auroc": 0.75})
+    records.append_metrics(run, {"step": 25, "patches_seen": 1600, "train/loss": float("nan")})
+    [read] = read_study(folder).runs
+    assert read.series["probe/synthetic/knn/test/auroc"].at(1280) == 0.75
+    assert read.series["probe/synthetic/knn/test/auroc"].at(0) is None
+    assert read.series["train/loss"].patches.tolist() == [320, 640, 960, 1280]
+    assert read.probed == [0, 1280]
+
+
+def test_runs_from_two_commits_are_noticed(tmp_path):
+    folder = write_study(tmp_path / "demo", {"default": 0.0}, seeds=2)
+    for seed in (0, 1):
+        (folder / f"default/seed{seed}/environment.json").write_text(json.dumps({"commit": f"abc{seed}"}))
+    assert "2 commits" in read_study(folder).notices[0]
+
+
+def test_one_arm_and_one_run_are_studies_too(tmp_path):
+    folder = write_study(tmp_path / "demo", {"a=1": 0.0, "a=2": 0.0}, seeds=2)
+    assert len(read_study(folder / "a=1").runs) == 2
+    assert [run.seed for run in read_study(folder / "a=1/seed1").runs] == [1]
+
+
+def test_a_folder_without_runs_is_refused_in_a_sentence(tmp_path):
+    with pytest.raises(UserError, match="There is no folder"):
+        read_study(tmp_path / "nowhere")
+    with pytest.raises(UserError, match="There are no runs"):
+        read_study(tmp_path)
+    write_study(tmp_path / "demo", {"default": 0.0}, seeds=1)
+    with pytest.raises(UserError, match=r"several studies \(demo\)"):
+        read_study(tmp_path)
+
+
+def test_a_config_that_is_not_yaml_is_named(tmp_path):
+    folder = write_study(tmp_path / "demo", {"default": 0.0}, seeds=1)
+    (folder / "default/seed0/config.yaml").write_text("a: [")
+    with pytest.raises(UserError, match=r"seed0/config\.yaml is not YAML"):
+        read_study(folder)
+
+
+def test_a_run_of_which_only_the_config_exists_is_not_started(tmp_path):
+    folder = write_study(tmp_path / "demo", {"default": 0.0}, seeds=1)
+    run = folder / "default/seed0"
+    for path in run.iterdir():
+        if path.name != "config.yaml":
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    [read] = read_study(folder).runs
+    assert (read.state, read.series, read.probed) == ("not started", {}, [])

@@ -1,0 +1,39 @@
+import pytest
+
+from pathssl.report import words
+from pathssl.report.statistics import Estimate
+
+
+def test_metrics_are_written_for_people():
+    key = "probe/synthetic/knn/test/balanced_accuracy"
+    assert words.full_title(key) == "balanced accuracy (synthetic, k-NN, test)"
+    assert words.title("unsupervised/rankme") == "RankMe"
+    assert words.context("train/loss") == "training"
+
+
+def test_an_interval_that_holds_zero_never_looks_as_if_it_did_not():
+    assert words.change(Estimate(0.014, -0.0001, 0.0281, 2), 3) == "+0.014 [−0.000, +0.028]"
+    assert words.change(Estimate(-0.0, None, None, 1), 3) == "+0.000"
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"), [(0.01, "36 s"), (0.2, "12 min"), (3.42, "3.4 h"), (47.0, "47.0 h"), (60.0, "2.5 days")]
+)
+def test_durations(hours, text):
+    assert words.duration(hours) == text
+
+
+@pytest.mark.parametrize(
+    ("arms", "distinct", "short"),
+    [
+        (["teacher=m0.9", "teacher=m0.99"], ["teacher=m0.9", "teacher=m0.99"], ["m0.9", "m0.99"]),
+        (["model=s,t=1", "model=s,t=2"], ["t=1", "t=2"], ["1", "2"]),
+        (["model=s", "model=s,t=2"], ["model=s", "model=s,t=2"], ["model=s", "model=s,t=2"]),
+        (["a=1,b=1", "a=1,b=2", "a=2,b=1"], ["a=1,b=1", "a=1,b=2", "a=2,b=1"], ["a=1,b=1", "a=1,b=2", "a=2,b=1"]),
+        (["default"], ["default"], ["default"]),
+        (["default", "t=2"], ["default", "t=2"], ["default", "t=2"]),
+    ],
+)
+def test_arms_are_named_by_what_tells_them_apart(arms, distinct, short):
+    assert list(words.distinct_names(arms).values()) == distinct
+    assert list(words.short_names(arms).values()) == short

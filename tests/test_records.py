@@ -1,0 +1,150 @@
+import json
+
+import numpy as np
+import pytest
+
+from pathssl import records
+from pathssl.errors import UserError
+
+
+def status(**changes):
+    settings = {"step": 3, "total_steps": 10, "patches_seen": 96, "host": "node1", "job_id": None, "error": None}
+    return settings | changes
+
+
+def test_rows_come_back_as_they_were_written(tmp_path):
+    rows = [{"step": 0, "patches_seen": 0, "train/loss": 7.25}, {"step": 1, "patches_seen": 32, "train/loss": 7.0}]
+    for row in rows:
+        records.append_metrics(tmp_path, row)
+    assert records.read_metrics(tmp_path) == rows
+
+
+def test_numpy_scalars_are_written_as_numbers_and_nan_and_infinity_as_null(tmp_path):
+    row = {"step": np.int64(1), "patches_seen": 2, "a": np.float32(0.5), "b": float("nan"), "c": np.float64("inf")}
+    records.append_metrics(tmp_path, row)
+    assert records.read_metrics(tmp_path) == [{"step": 1, "patches_seen": 2, "a": 0.5, "b": None, "c": None}]
+
+
+def test_a_row_without_its_step_is_refused_and_leaves_nothing(tmp_path):
+    with pytest.raises(KeyError, match="patches_seen"):
+        records.append_metrics(tmp_path, {"step": 1, "train/loss": 1.0})
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_half_last_line_is_not_read_and_cut_away_before_the_run_goes_on(tmp_path):
+    records.append_metrics(tmp_path, {"step": 1, "patches_seen": 8})
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 2, "patches')
+    assert [row["step"] for row in records.read_metrics(tmp_path)] == [1]
+    records.cut_metrics(tmp_path, 5)
+    records.append_metrics(tmp_path, {"step": 2, "patches_seen": 16})
+    assert [row["step"] for row in records.read_metrics(tmp_path)] == [1, 2]
+
+
+def test_a_broken_line_in_the_middle_is_named(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n{"step": \n{"step": 3}\n')
+    with pytest.raises(UserError, match="line 2"):
+        records.read_metrics(tmp_path)
+
+
+@pytest.mark.parametrize(("step", "left"), [(-1, []), (10, [0, 5, 10]), (12, [0, 5, 10]), (99, [0, 5, 10, 15])])
+def test_cut_keeps_the_steps_up_to_the_checkpoint(tmp_path, step, left):
+    for k in (0, 5, 10, 15):
+        records.append_metrics(tmp_path, {"step": k, "patches_seen": 2 * k, "x": None})
+    records.cut_metrics(tmp_path, step)
+    assert [row["step"] for row in records.read_metrics(tmp_path)] == left
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+def test_cut_of_a_run_that_has_written_nothing_does_nothing(tmp_path):
+    records.cut_metrics(tmp_path, 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_status_is_replaced_as_a_whole_and_says_when(tmp_path):
+    assert records.read_status(tmp_path) is None
+    for state in records.STATES:
+        records.write_status(tmp_path, state, **status(error="Traceback\nValueError: x" if state == "failed" else None))
+    read = records.read_status(tmp_path)
+    assert read.pop("updated").endswith("+00:00")
+    assert read == {"state": "failed", **status(error="Traceback\nValueError: x")}
+
+
+def test_a_state_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
+    with pytest.raises(ValueError, match=r"'done' is unknown.*finished"):
+        records.write_status(tmp_path, "done", **status())
+
+
+def test_a_probe_keeps_its_results_and_its_predictions(tmp_path):
+    predictions = {"ids": np.array(["a", "bé"]), "labels": np.array([0, 1]), "linear/test/scores": np.eye(2)}
+    results = {"linear/test/balanced_accuracy": np.float64(0.5), "knn/test/auroc": float("nan")}
+    path = records.write_probe(
+        tmp_path, step=1000, patches_seen=64000, task="synthetic", results=results, predictions=predictions, images=2
+    )
+    assert path == tmp_path / "probes/step_00001000/synthetic.json"
+    assert json.loads(path.read_text()) == {
+        "step": 1000,
+        "patches_seen": 64000,
+        "task": "synthetic",
+        "images": 2,
+        "results": {"linear/test/balanced_accuracy": 0.5, "knn/test/auroc": None},
+    }
+    read = records.read_predictions(tmp_path, 1000, "synthetic")
+    assert read.keys() == predictions.keys()
+    assert all(np.array_equal(read[key], predictions[key]) for key in read)
+
+
+def test_predictions_that_need_pickle_are_refused(tmp_path):
+    with pytest.raises(TypeError, match="ids"):
+        records.write_probe(
+            tmp_path, step=0, patches_seen=0, task="t", results={}, predictions={"ids": np.array(["a", 1], object)}
+        )
+
+
+def test_probe_files_fill_in_the_rows_of_the_log_and_win_over_them(tmp_path):
+    key = "probe/synthetic/knn/test/balanced_accuracy"
+    records.append_metrics(tmp_path, {"step": 0, "patches_seen": 0, key: 0.1, "unsupervised/odcorr": 0.5})
+    records.append_metrics(tmp_path, {"step": 5, "patches_seen": 40, "train/loss": 3.0})
+    probe = {"knn/test/balanced_accuracy": 0.2}
+    records.write_probe(tmp_path, step=10, patches_seen=80, task="synthetic", results=probe)
+    records.write_probe(tmp_path, step=0, patches_seen=0, task="synthetic", results=probe)
+    records.write_probe(tmp_path, step=0, patches_seen=0, task="unsupervised", results={"rankme": 9.0})
+    assert records.read_rows(tmp_path) == [
+        {"step": 0, "patches_seen": 0, key: 0.2, "unsupervised/odcorr": 0.5, "unsupervised/rankme": 9.0},
+        {"step": 5, "patches_seen": 40, "train/loss": 3.0},
+        {"step": 10, "patches_seen": 80, key: 0.2},
+    ]
+
+
+def test_two_lines_of_one_step_become_one_row(tmp_path):
+    records.append_metrics(tmp_path, {"step": 5, "patches_seen": 40, "train/loss": 3.0})
+    records.append_metrics(tmp_path, {"step": 5, "patches_seen": 40, "unsupervised/rankme": 2.0})
+    assert records.read_rows(tmp_path) == [
+        {"step": 5, "patches_seen": 40, "train/loss": 3.0, "unsupervised/rankme": 2.0}
+    ]
+
+
+def test_a_folder_that_has_nothing_yet_reads_as_empty(tmp_path):
+    assert records.read_rows(tmp_path) == []
+    assert records.find_runs(tmp_path) == []
+    assert records.find_runs(tmp_path / "nowhere") == []
+
+
+def test_runs_are_found_by_their_config_and_sorted_as_people_count(tmp_path):
+    names = ["t=m0.99/seed10", "t=m0.99/seed2", "t=m0.9/seed0", "batch=b128/seed0", "batch=b64/seed0"]
+    strangers = ["t=m0.9/seed0/wandb/run-1/files", "report/extra", "t=m0.9/seed_old"]
+    for name in [*names, *strangers]:
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.yaml").write_text("seed: 0\n")
+    (tmp_path / "t=m0.9/seed1").mkdir()
+    found = [str(run.relative_to(tmp_path)) for run in records.find_runs(tmp_path)]
+    assert found == ["batch=b64/seed0", "batch=b128/seed0", "t=m0.9/seed0", "t=m0.99/seed2", "t=m0.99/seed10"]
+    assert records.find_runs(tmp_path / "t=m0.9/seed0") == [tmp_path / "t=m0.9/seed0"]
+    assert len(records.find_runs(tmp_path / "t=m0.99")) == 2
+    assert records.arm_of(tmp_path / "t=m0.99/seed10") == "t=m0.99"
+    assert records.seed_of(tmp_path / "t=m0.99/seed10") == 10
+
+
+def test_a_folder_that_is_no_run_has_no_seed(tmp_path):
+    with pytest.raises(UserError, match="seed<k>"):
+        records.seed_of(tmp_path / "latest")
