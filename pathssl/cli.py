@@ -29,7 +29,9 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _verb(verbs, name: str, help_: str, example: str, run: Callable[[argparse.Namespace], dict[str, Any]]) -> argparse.ArgumentParser:
+def _verb(
+    verbs, name: str, help_: str, example: str, run: Callable[[argparse.Namespace], dict[str, Any]]
+) -> argparse.ArgumentParser:
     parser = verbs.add_parser(name, help=help_, description=help_, epilog=f"example: python -m pathssl {example}")
     parser.add_argument("--json", action="store_true", help="print the answer for machines")
     parser.set_defaults(run=run)

@@ -32,14 +32,18 @@ def suggestions(arguments: Sequence[str]) -> list[str]:
         match = re.match(r"[+~]*([A-Za-z_][\w./@-]*)=", argument)
         if match and match[1] not in known and not match[1].startswith("hydra"):
             near = difflib.get_close_matches(match[1], sorted(known), n=3, cutoff=0.6)
-            did_you = f"Did you mean {' or '.join(near)}?" if near else "`python train.py --cfg job` shows all settings."
+            did_you = (
+                f"Did you mean {' or '.join(near)}?" if near else "`python train.py --cfg job` shows all settings."
+            )
             sentences.append(f"{match[1]} is not a setting of pathssl. {did_you}")
     return sentences
 
 
 def known_keys() -> set[str]:
     """Every group and every dotted key that some option of conf/ has."""
-    keys = {path.name for path in CONF.iterdir() if path.is_dir()}  # conf/experiment is a link, which rglob does not follow
+    keys = {
+        path.name for path in CONF.iterdir() if path.is_dir()
+    }  # conf/experiment is a link, which rglob does not follow
     for path in sorted(CONF.rglob("*.yaml")):
         parts = path.relative_to(CONF).parts
         text = path.read_text()

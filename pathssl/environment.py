@@ -27,13 +27,17 @@ def describe_environment() -> dict[str, Any]:
         "commit": _git(root, "rev-parse", "HEAD"),
         "diff": _git(root, "diff", "HEAD"),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
-        "packages": {d.name: d.version for d in sorted(importlib.metadata.distributions(), key=lambda d: d.name.lower())},
+        "packages": {
+            d.name: d.version for d in sorted(importlib.metadata.distributions(), key=lambda d: d.name.lower())
+        },
     }
 
 
 def _git(root: Path, *arguments: str) -> str | None:
     try:
-        done = subprocess.run(["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=False)
+        done = subprocess.run(
+            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() if done.returncode == 0 else None

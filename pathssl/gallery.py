@@ -14,6 +14,7 @@ from pathssl.data.sampling import Draws
 from pathssl.pictures import stack, strip, views_picture
 from pathssl.seeding import uniforms
 from pathssl.slides.foreground import tissue_mask
+from pathssl.slides.slide import COARSER
 
 _PER_SLIDE, _PER_ROW, _ROWS = 64, 8, 4
 _GREEN, _BLACK = (0, 130, 60), (0, 0, 0)
@@ -33,7 +34,10 @@ def draw_gallery(config: Mapping[str, Any], folder: Path, most_slides: int) -> l
 
     draws = data.sampler.sample(config["seed"], np.arange(_PER_SLIDE * len(data.training_slides)))
     for k in data.training_slides[:most_slides]:
-        save(f"slide_{Path(data.index.paths[k]).stem}.png", slide_picture(data, config["data"]["foreground"], int(k), draws))
+        save(
+            f"slide_{Path(data.index.paths[k]).stem}.png",
+            slide_picture(data, config["data"]["foreground"], int(k), draws),
+        )
     reader = data.reader(config["seed"])
     accepted = reader.read(np.arange(_PER_ROW * _ROWS))
     save("accepted.png", _sheet(accepted.pixels))
@@ -73,7 +77,7 @@ def rejected_patches(data: parts.Data, count: int) -> np.ndarray:
         k = int(data.training_slides[int(u[1] * len(data.training_slides))])
         side = sampler.patch_px * m / index.mpp[k]
         x0, y0 = int(u[2] * max(0, index.width[k] - side)), int(u[3] * max(0, index.height[k] - side))
-        if index.mpp[k] <= m * 1.05 and index.overlap(k, x0, y0, m, sampler.patch_px) < sampler.min_tissue:
+        if index.mpp[k] <= m * COARSER and index.overlap(k, x0, y0, m, sampler.patch_px) < sampler.min_tissue:
             slide = index.open(k)
             found.append(slide.read(x0, y0, float(m), sampler.patch_px))
             slide.close()

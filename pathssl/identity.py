@@ -53,7 +53,9 @@ def refuse_other_run(folder: Path, config: Mapping[str, Any]) -> None:
     ]
     if different:
         raise UserError(
-            f"{folder} holds a run of another config:\n" + "\n".join(different) + "\nName another study=..., or remove that folder."
+            f"{folder} holds a run of another config:\n"
+            + "\n".join(different)
+            + "\nName another study=..., or remove that folder."
         )
 
 

@@ -49,7 +49,7 @@ def check(config: Mapping[str, Any]) -> None:
     path = config["init"]["path"]
     if path is not None and not Path(path).is_file():
         raise UserError(f"init.path={path} is not a file.")
-    for name, block in config["task"].items():
+    for block in config["task"].values():
         if "cohort" not in block:
             make(block)  # reads labels.csv and looks for every image
 
@@ -121,7 +121,9 @@ class Data:
         is_held = np.array([case in held for case in self.index.case])
         self.training_slides, self.held_out_slides = np.flatnonzero(~is_held), np.flatnonzero(is_held)
         if len(self.held_out_slides) == 0:
-            log.info("No case is held out (there is only one, or data.held_out.fraction=0): RankMe and ODCorr use training slides.")
+            log.info(
+                "No case is held out (there is only one, or data.held_out.fraction=0): RankMe and ODCorr use training slides."
+            )
             self.held_out_slides = self.training_slides
         self.sampler = self._sampler(
             self.training_slides, **config["magnification"], patch_px=config["resolution"]["patch_px"]
@@ -135,7 +137,14 @@ class Data:
     def fingerprint(self) -> str:
         """A hash of the slides by name, size, magnification and case: the same wherever the folder lies."""
         index = self.index
-        rows = zip(index.paths, index.width.tolist(), index.height.tolist(), index.mpp.round(6).tolist(), index.case, strict=True)
+        rows = zip(
+            index.paths,
+            index.width.tolist(),
+            index.height.tolist(),
+            index.mpp.round(6).tolist(),
+            index.case,
+            strict=True,
+        )
         return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16]
 
     def reader(self, seed: int) -> PatchReader:
@@ -170,7 +179,9 @@ class Data:
             "cases": len(set(index.case)),
             "sites": len(set(index.site)),
             "tissue_mm2": round(float(index.tissue_mm2[self.training_slides].sum()), 2),
-            "usable_slides": {f"{m:g}": len(slides) for m, slides in zip(self.sampler.mpp, self.sampler.slides, strict=True)},
+            "usable_slides": {
+                f"{m:g}": len(slides) for m, slides in zip(self.sampler.mpp, self.sampler.slides, strict=True)
+            },
             "held_out": [index.paths[k] for k in self.held_out_slides],
             "quarantined": [[str(path), reason] for path, reason in index.quarantined],
         }

@@ -24,7 +24,9 @@ def strip(images: list[np.ndarray] | np.ndarray) -> Image.Image:
 
 def stack(rows: list[Image.Image]) -> Image.Image:
     """Pictures below one another on white, left edges aligned."""
-    canvas = Image.new("RGB", (max(r.width for r in rows), sum(r.height for r in rows) + _GAP_PX * (len(rows) - 1)), "white")
+    canvas = Image.new(
+        "RGB", (max(r.width for r in rows), sum(r.height for r in rows) + _GAP_PX * (len(rows) - 1)), "white"
+    )
     top = 0
     for row in rows:
         canvas.paste(row, (0, top))

@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 
 def main(config: DictConfig) -> int:
     """The exit code of train.py: 0, 1 where the run failed, 2 where it was called wrongly (with a sentence on stderr)."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stdout, force=True)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stdout, force=True
+    )
     try:
         run(resolved(config), arm_name(HydraConfig.get().overrides.task))
     except UserError as error:
@@ -76,7 +78,11 @@ def run(config: dict[str, Any], arm: str) -> Path:
         write_atomic(folder / "environment.json", _json(describe_environment()))
         write_atomic(folder / "data.json", _json(data.describe()))
         tracker = Tracker(
-            folder, wandb=config["logger"]["wandb"], config=config, name=f"{arm}/seed{config['seed']}", group=str(config["study"])
+            folder,
+            wandb=config["logger"]["wandb"],
+            config=config,
+            name=f"{arm}/seed{config['seed']}",
+            group=str(config["study"]),
         )
         try:
             trainer = build(config, folder, data, tasks, device, tracker, status_file)

@@ -39,7 +39,10 @@ def _hold(path, log):
 
 
 def test_a_lock_lets_one_process_in_at_a_time(tmp_path):
-    processes = [multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path / "l", tmp_path / "log")) for _ in "ab"]
+    processes = [
+        multiprocessing.get_context("spawn").Process(target=_hold, args=(tmp_path / "l", tmp_path / "log"))
+        for _ in "ab"
+    ]
     for process in processes:
         process.start()
     for process in processes:

@@ -43,11 +43,16 @@ def test_imports_go_down_or_stay_in_the_room(path):
         other = name.split(".")[0]
         inside = room == other and (ROOT / "pathssl" / room).is_dir()
         beside = FLOORS[room] in (6, 8) and FLOORS[other] == FLOORS[room]
-        assert inside or beside or FLOORS[other] < FLOORS[room], f"{room} (F{FLOORS[room]}) imports {name} (F{FLOORS[other]})"
+        assert inside or beside or FLOORS[other] < FLOORS[room], (
+            f"{room} (F{FLOORS[room]}) imports {name} (F{FLOORS[other]})"
+        )
 
 
 def test_there_are_no_circles():
-    modules = {".".join(path.relative_to(ROOT / "pathssl").with_suffix("").parts).removesuffix(".__init__"): path for path in FILES}
+    modules = {
+        ".".join(path.relative_to(ROOT / "pathssl").with_suffix("").parts).removesuffix(".__init__"): path
+        for path in FILES
+    }
     uses = {
         module: {name if name in modules else name.rpartition(".")[0] for name in _imports(path)} - {module}
         for module, path in modules.items()
@@ -67,7 +72,9 @@ def test_there_are_no_circles():
         visit(module, ())
 
 
-@pytest.mark.parametrize("module", ["pathssl.report", "pathssl.data.loader", "pathssl.slides.index", "pathssl.metrics", "pathssl.cli"])
+@pytest.mark.parametrize(
+    "module", ["pathssl.report", "pathssl.data.loader", "pathssl.slides.index", "pathssl.metrics", "pathssl.cli"]
+)
 def test_these_rooms_need_no_torch(module):
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

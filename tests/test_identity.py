@@ -16,7 +16,15 @@ CONFIG = {
 
 
 def test_an_arm_is_named_by_its_overrides_without_bookkeeping():
-    overrides = ["teacher=m0.99", "seed=1", "experiment=demo", "model=vits8", "task=[synthetic]", "probe=[knn]", "loader.workers=4"]
+    overrides = [
+        "teacher=m0.99",
+        "seed=1",
+        "experiment=demo",
+        "model=vits8",
+        "task=[synthetic]",
+        "probe=[knn]",
+        "loader.workers=4",
+    ]
     assert arm_name(overrides) == "model=vits8,teacher=m0.99"
     assert arm_name(["seed=1", "study=x", "hydra/launcher=local", "logger=wandb"]) == "default"
 
@@ -34,7 +42,10 @@ def test_the_folder_is_a_function_of_the_config():
 
 def test_logger_workers_and_absolute_paths_do_not_make_another_run(tmp_path):
     write_atomic(tmp_path / "config.yaml", config_text(CONFIG))
-    refuse_other_run(tmp_path, CONFIG | {"loader": {"workers": 0}, "logger": {"wandb": {"mode": "online"}}, "data": {"path": "/there"}})
+    refuse_other_run(
+        tmp_path,
+        CONFIG | {"loader": {"workers": 0}, "logger": {"wandb": {"mode": "online"}}, "data": {"path": "/there"}},
+    )
 
 
 def test_another_config_is_refused_with_the_difference(tmp_path):

@@ -22,7 +22,9 @@ class LocalLauncher(Launcher):
         from pathssl.launch.local import run_queue
 
         jobs = [list(overrides) for overrides in job_overrides]
-        codes = run_queue(jobs, parallel=self.parallel, threads=self.config.train.threads, study_folder=self._study_folder())
+        codes = run_queue(
+            jobs, parallel=self.parallel, threads=self.config.train.threads, study_folder=self._study_folder()
+        )
         return [self._result(job, code) for job, code in zip(jobs, codes, strict=True)]
 
     def _study_folder(self) -> str:

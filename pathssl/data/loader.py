@@ -61,7 +61,9 @@ class Loader:
         memory = [SharedMemory(create=True, size=int(np.prod(shape))) for _ in range(slots)]
         todo, done = context.Queue(), context.Queue()
         processes = [
-            context.Process(target=_work, args=(self.reader, shape, [m.name for m in memory], todo, done, os.getpid()), daemon=True)
+            context.Process(
+                target=_work, args=(self.reader, shape, [m.name for m in memory], todo, done, os.getpid()), daemon=True
+            )
             for _ in range(self.workers)
         ]
         try:
@@ -78,7 +80,9 @@ class Loader:
                         raise RuntimeError(f"A worker could not read the patches of step {arrived}:\n{error}")
                     ready[arrived] = slot, Patches(np.ndarray(shape, np.uint8, memory[slot].buf), draws, replaced)
                 slot, patches = ready.pop(step)
-                batch = Batch(step, Patches(patches.pixels.copy(), patches.draws, patches.replaced), time.perf_counter() - start)
+                batch = Batch(
+                    step, Patches(patches.pixels.copy(), patches.draws, patches.replaced), time.perf_counter() - start
+                )
                 del patches
                 if step + slots < last:
                     todo.put((step + slots, self._indices(step + slots), slot))

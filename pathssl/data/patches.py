@@ -53,7 +53,9 @@ class PatchReader:
                     redraw += 1
                     replaced.append((int(index), self.sampler.index.paths[k], str(error)))
                     if redraw > _MAX_REDRAWS:
-                        raise SlideError(f"Patch {index} could not be read in {redraw} draws; the last reason: {error}") from error
+                        raise SlideError(
+                            f"Patch {index} could not be read in {redraw} draws; the last reason: {error}"
+                        ) from error
                     other = self.sampler.sample(self.seed, np.array([index]), redraw)
                     for name in ("slide", "x0", "y0", "mpp", "views_seed"):
                         getattr(draws, name)[row] = getattr(other, name)[0]

@@ -6,10 +6,9 @@ import numpy as np
 
 from pathssl.errors import UserError
 from pathssl.seeding import uniforms, words
-from pathssl.slides.index import SlideIndex
+from pathssl.slides.slide import COARSER
+from pathssl.slides.slide_index import SlideIndex
 
-# A level may be up to 5 % coarser than the magnification asked for (see Slide.read).
-COARSER = 1.05
 _DRAWS_OF_A_SLIDE = 32
 
 
@@ -35,7 +34,14 @@ class Sampler:
     """
 
     def __init__(
-        self, index: SlideIndex, *, slides: np.ndarray, mpp: list[float], weight: list[float], patch_px: int, min_tissue: float
+        self,
+        index: SlideIndex,
+        *,
+        slides: np.ndarray,
+        mpp: list[float],
+        weight: list[float],
+        patch_px: int,
+        min_tissue: float,
     ):
         if len(mpp) != len(weight) or not mpp or min(weight) < 0 or sum(weight) <= 0 or min(mpp) <= 0:
             raise UserError(
@@ -98,8 +104,11 @@ class Sampler:
         row, column = divmod(int(cells[int(u[0] * len(cells))]), columns)
         cell_px = self.index.cell_um / self.index.mpp[k]
         footprint = self.patch_px * mpp / self.index.mpp[k]
+        # Whole pixels of a pyramid level that has this magnification, so that it is read without resampling.
+        grid = max(1, int(mpp / self.index.mpp[k] + 0.05))
         corner = []
         for start, jitter, length in ((column, u[1], self.index.width[k]), (row, u[2], self.index.height[k])):
             value = round((start + jitter) * cell_px - footprint / 2)
-            corner.append(int(min(max(value, 0), max(0, int(length - footprint)))))
+            inside = int(min(max(value, 0), max(0, int(length - footprint))))
+            corner.append(inside - inside % grid)
         return corner[0], corner[1]

@@ -69,7 +69,7 @@ def visible_gpus() -> list[str]:
 
 
 def _start(job: int, jobs: list[list[str]], gpu: str | None) -> _Running:
-    output = tempfile.TemporaryFile()
+    output = tempfile.TemporaryFile()  # noqa: SIM115  # closed in _say_end
     environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
     process = subprocess.Popen([sys.executable, str(TRAIN), *jobs[job]], stdout=output, stderr=output, env=environment)
     return _Running(job, process, output, gpu, time.monotonic())

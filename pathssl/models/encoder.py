@@ -49,7 +49,7 @@ def check_name(name: str) -> None:
         raise UserError(
             f"model.name={name} is not an architecture of timm {timm.__version__}"
             + (f"; did you mean {' or '.join(near)}?" if near else ".")
-            + ' All names: python -c "import timm; print(timm.list_models(\'vit*\'))"'
+            + " All names: python -c \"import timm; print(timm.list_models('vit*'))\""
         )
     if not name.startswith(("vit_", "deit")):
         raise UserError(f"model.name={name} is not a ViT: pathssl trains timm's vit_* and deit* architectures.")

@@ -1,5 +1,7 @@
 """The projection head of DINO (Caron et al. 2021, section 3.1 and appendix C)."""
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,11 +13,13 @@ class DINOHead(nn.Module):
     layers counts the MLP's linear layers. norm_last_layer fixes every prototype's length at 1; otherwise the length is learned.
     """
 
-    def __init__(self, in_dim: int, *, out_dim: int, hidden_dim: int, bottleneck_dim: int, layers: int, norm_last_layer: bool):
+    def __init__(
+        self, in_dim: int, *, out_dim: int, hidden_dim: int, bottleneck_dim: int, layers: int, norm_last_layer: bool
+    ):
         super().__init__()
         dims = [in_dim] + [hidden_dim] * (layers - 1) + [bottleneck_dim]
         mlp: list[nn.Module] = []
-        for before, after in zip(dims[:-1], dims[1:], strict=True):
+        for before, after in pairwise(dims):
             mlp += [nn.Linear(before, after), nn.GELU()]
         self.mlp = nn.Sequential(*mlp[:-1])
         for module in self.mlp:
@@ -28,6 +32,8 @@ class DINOHead(nn.Module):
         self.lengths = None if norm_last_layer else nn.Parameter(torch.ones(out_dim, 1))
 
     def forward(self, features_ND: torch.Tensor) -> torch.Tensor:
-        bottleneck = F.normalize(self.mlp(features_ND), dim=-1, eps=1e-6 if features_ND.dtype == torch.float16 else 1e-12)
+        bottleneck = F.normalize(
+            self.mlp(features_ND), dim=-1, eps=1e-6 if features_ND.dtype == torch.float16 else 1e-12
+        )
         prototypes = F.normalize(self.prototypes, dim=-1)
         return F.linear(bottleneck, prototypes if self.lengths is None else prototypes * self.lengths)

@@ -181,7 +181,12 @@ class Trainer:
         seen = row["patches_seen"]
         for task, result in outcome.tasks.items():
             write_probe(
-                self.run, step=step, patches_seen=seen, task=task, results=result.results, predictions=result.predictions
+                self.run,
+                step=step,
+                patches_seen=seen,
+                task=task,
+                results=result.results,
+                predictions=result.predictions,
             )
         self.tracker.log(row | outcome.metrics)
         for key, value in outcome.metrics.items():

@@ -1,15 +1,16 @@
+from pathlib import Path
+
 import pytest
+import timm
 import torch
 import yaml
-from pathlib import Path
 from safetensors.torch import save_file
 
-import timm
 from pathssl.errors import UserError
 from pathssl.models.encoder import check_name, create_encoder, load_encoder_weights
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
-NANO = dict(img_size=64, patch_size=8, embed_dim=128, depth=4, num_heads=4)
+NANO = {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 4}
 
 
 def test_features_are_the_cls_token_for_any_view_size():
@@ -25,7 +26,9 @@ def test_every_configured_model_is_one_that_timm_has(path):
     config = yaml.safe_load(path.read_text())
     check_name(config["name"])
     with torch.device("meta"):
-        model = timm.create_model(config["name"], num_classes=0, dynamic_img_size=True, **(config["args"] | {"img_size": 224}))
+        model = timm.create_model(
+            config["name"], num_classes=0, dynamic_img_size=True, **(config["args"] | {"img_size": 224})
+        )
     size, patch = path.stem[3:4], path.stem[4:]
     if path.stem != "vit_nano":
         assert model.patch_embed.patch_size == (int(patch), int(patch))

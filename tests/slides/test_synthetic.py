@@ -26,7 +26,7 @@ SETTINGS = {
     "slide_px": 1024,
     "mpp": 0.5,
     "labelled_cases": 10,
-    "patches_per_class": 8,
+    "patches_per_class": 5,
     "patch_px": 64,
     "patch_mpp": 1.0,
     "nuclei_fields": 1,
@@ -84,13 +84,12 @@ def test_each_level_is_the_finer_one_averaged(folder: Path):
     assert np.abs(averaged - coarse).mean() < 4  # grey levels, lost in JPEG
 
 
-def test_the_rim_of_a_slide_is_glass_and_its_middle_is_tissue(folder: Path):
+def test_no_tissue_is_cut_by_the_border_of_a_slide(folder: Path):
     for row in table(folder / "manifest.csv"):
         picture = tifffile.imread(folder / row["slide"]).astype(float)
         rim = np.concatenate([picture[:8].reshape(-1, 3), picture[:, -8:].reshape(-1, 3)])
         assert rim.min() > 205
-        tissue_share = (picture.min(axis=2) < 200).mean()
-        assert 0.15 < tissue_share < 0.85
+        assert (picture.min(axis=2) < 200).mean() > 0.05
 
 
 def test_bytes_do_not_depend_on_the_number_of_workers(tmp_path: Path):
@@ -155,7 +154,7 @@ def test_cases_are_in_one_split_only_and_never_both_labelled_and_among_the_slide
 def test_every_case_shows_every_tissue_equally_often_in_pictures_that_exist(folder: Path):
     labels = table(folder / "labelled" / "labels.csv")
     pairs = {(row["group_id"], row["label"]) for row in labels}
-    assert len(pairs) == 10 * len(TISSUES) and len(labels) == 8 * len(pairs)
+    assert len(pairs) == 10 * len(TISSUES) and len(labels) == 5 * len(pairs)
     for row in labels:
         with Image.open(folder / "labelled" / row["path"]) as picture:
             assert picture.size == (64, 64) and picture.mode == "RGB"
@@ -163,11 +162,11 @@ def test_every_case_shows_every_tissue_equally_often_in_pictures_that_exist(fold
 
 
 def test_slides_hold_all_tissues_in_comparable_amounts():
-    amounts = np.zeros(1 + len(TISSUES))
-    for seed in range(6):
-        amounts += np.bincount(slide_plan(1536, 1.0, np.random.default_rng(seed)).ravel(), minlength=len(amounts))
-    shares = amounts[1:] / amounts[1:].sum()
-    assert shares.min() > 0.5 / len(TISSUES) and shares.max() < 2 / len(TISSUES)
+    plans = [slide_plan(1536, 1.0, np.random.default_rng(seed)) for seed in range(6)]
+    amounts_PT = np.array([np.bincount(plan.ravel(), minlength=1 + len(TISSUES)) / plan.size for plan in plans])
+    glass_P, shares_T = amounts_PT[:, 0], amounts_PT[:, 1:].sum(axis=0) / amounts_PT[:, 1:].sum()
+    assert glass_P.min() > 0.2 and glass_P.max() < 0.8
+    assert shares_T.min() > 0.5 / len(TISSUES) and shares_T.max() < 2 / len(TISSUES)
 
 
 def test_masks_number_nuclei_that_are_bluer_than_what_surrounds_them(folder: Path):

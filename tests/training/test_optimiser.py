@@ -13,7 +13,7 @@ def test_learning_rate_and_momentum_follow_their_rules():
     assert learning_rate(5e-4, 1024, 256, "none") == 5e-4
     assert teacher_momentum(0.996, 512, 256, "power") == pytest.approx(0.996**2)
     assert teacher_momentum(0.996, 512, 256, "none") == 0.996
-    with pytest.raises(UserError, match="batch.lr_rule=cubic"):
+    with pytest.raises(UserError, match=r"batch\.lr_rule=cubic"):
         learning_rate(1, 1, 1, "cubic")
 
 

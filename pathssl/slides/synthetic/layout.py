@@ -19,6 +19,7 @@ def slide_plan(side_px: int, mpp: float, rng: np.random.Generator) -> np.ndarray
         extent = np.maximum(extent, 1 - np.hypot((at[:, None] - y) / ry, (at[None, :] - x) / rx))
     edge = 0.20 * smooth_field(rng, shape, side_px / 7) + 0.035 * smooth_field(rng, shape, 50 / mpp)
     edge += 0.006 * smooth_field(rng, shape, 7 / mpp)
+    edge -= np.abs(at[:, None]) ** 6 + np.abs(at[None, :]) ** 6  # rounds the corners
     border_um = np.minimum(np.arange(side_px), np.arange(side_px)[::-1]).astype(np.float32) * mpp
     closed = np.clip(2 - border_um / 50, 0, None)  # nothing is cut by the border of the slide, glands included
     inside = extent + edge - closed[:, None] - closed[None, :] > 0

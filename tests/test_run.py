@@ -1,0 +1,191 @@
+"""One run as a user starts it: train.py in a process of its own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from safetensors.torch import load_file
+
+from pathssl.models.encoder import create_encoder, load_encoder_weights
+from pathssl.records import read_metrics, read_probes, read_status
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMEOUT_S = 240
+
+
+def train(*overrides, cwd, **more):
+    command = [sys.executable, str(ROOT / "train.py"), *map(str, overrides)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT_S, check=False, **more)
+
+
+def the_run(tmp_path) -> Path:
+    (config,) = (tmp_path / "outputs").glob("*/*/seed*/config.yaml")
+    return config.parent
+
+
+def files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")} if folder.exists() else set()
+
+
+@pytest.fixture
+def finished(small, tmp_path):
+    done = train(*small, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return the_run(tmp_path)
+
+
+def test_a_run_leaves_the_folder_of_the_design(finished, small, tmp_path):
+    present = files(finished)
+    assert {"config.yaml", "environment.json", "status.json", "metrics.jsonl", "data.json", "log.txt"} <= present
+    assert {"pictures/patches.png", "pictures/views.png"} <= present
+    for step in (0, 4, 8):
+        assert {f"probes/step_{step:08d}/synthetic.json", f"probes/step_{step:08d}/synthetic.npz"} <= present
+        assert f"checkpoints/step_{step:08d}/teacher.safetensors" in present
+    status = read_status(finished)
+    assert (status["state"], status["step"], status["total_steps"], status["patches_seen"]) == ("finished", 8, 8, 64)
+    rows = read_metrics(finished)
+    assert [row["step"] for row in rows] == [0, 2, 4, 6, 8]
+    assert all(("probe/synthetic/linear/test/balanced_accuracy" in row) == (row["step"] % 4 == 0) for row in rows)
+    assert "probe/synthetic/linear_colour_histogram/test/balanced_accuracy" in rows[0]
+    assert {"unsupervised/rankme", "unsupervised/odcorr", "train/loss", "train/lr", "train/data_wait"} <= set(rows[-1])
+    config = yaml.safe_load((finished / "config.yaml").read_text())
+    assert config["derived"]["total_steps"] == 8
+    assert config["derived"]["lr"] == pytest.approx(config["optim"]["base_lr"] * 8 / config["batch"]["reference"])
+    environment = json.loads((finished / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__.split("+")[0] and "train.py" in environment["command"]
+
+    # The teacher's file loads strictly into the model that the config names, and is what was probed last.
+    encoder = create_encoder(config["model"]["name"], config["model"]["args"], 0.0)
+    assert load_encoder_weights(encoder, finished / "checkpoints/step_00000008/teacher.safetensors") > 10
+
+    # The same command finds the run finished and leaves it alone.
+    before = (finished / "metrics.jsonl").stat().st_mtime_ns
+    again = train(*small, cwd=tmp_path)
+    assert again.returncode == 0 and "nothing to do" in again.stdout
+    assert (finished / "metrics.jsonl").stat().st_mtime_ns == before
+
+    # Another config for the same folder is refused, and changes nothing. (`probe` is bookkeeping: it names no arm.)
+    refused = train(*small, "probe=[knn]", cwd=tmp_path)
+    assert (
+        refused.returncode == 2
+        and "holds a run of another config" in refused.stderr
+        and "probe.linear" in refused.stderr
+    )
+    assert "Traceback" not in refused.stderr and files(finished) == present
+
+    # Nothing but the outputs was written where the command was typed.
+    assert {path.name for path in tmp_path.iterdir()} == {"outputs"}
+
+
+@pytest.mark.parametrize(
+    ("overrides", "code", "says"),
+    [
+        (["teacher.momentun=0.9"], 1, "Did you mean teacher.momentum"),
+        (["model=vits17"], 1, "vits16"),
+        (["model.name=vit_smal_patch16_224"], 2, "did you mean vit_small_patch16_224"),
+        (["model.args.embed_dims=3"], 1, "embed_dims"),
+        (["data=folder"], 2, "data.path must be given"),
+        (["data=folder", "data.path={tmp}"], 2, "No slides found in"),
+        (["data=folder", "data.path={tmp}/nowhere"], 2, "data.path="),
+        (["data=tcga_20x", "data.path={tmp}/tcga"], 2, "gdc-client"),
+        (["task=[folder]", "task.folder.path={tmp}/labelled"], 2, "b.png"),
+        (["train.device=tpu"], 2, "auto, cpu, cuda"),
+        (["train.patches=3"], 2, "at least one batch"),
+        (["batch.lr_rule=cubic"], 2, "linear, sqrt, none"),
+        (["loader.workrs=2"], 1, "Did you mean loader.workers"),
+        (["init=file", "init.path={tmp}/no.safetensors"], 2, "init.path="),
+    ],
+)
+def test_wrong_input_is_answered_in_a_sentence_and_leaves_nothing(overrides, code, says, small, tmp_path):
+    (tmp_path / "labelled").mkdir()
+    for name in ("a.png", "c.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / "labelled" / name)
+    (tmp_path / "labelled" / "labels.csv").write_text("path,label,split\na.png,x,train\nb.png,y,train\nc.png,x,test\n")
+    before = files(tmp_path)
+    other_data = any(word in o for o in overrides for word in ("data=folder", "data=tcga", "[folder]"))
+    kept = [o for o in small if not (o.startswith("cache_dir") or (other_data and ".cohort." in o))]
+    done = train(*kept, *(o.format(tmp=tmp_path) for o in overrides), f"cache_dir={tmp_path / 'cache'}", cwd=tmp_path)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert says in done.stderr and "Traceback" not in done.stdout + done.stderr
+    assert files(tmp_path) == before
+
+
+def test_a_failing_run_tells_in_its_status_and_its_log(small, tmp_path):
+    done = train(*small, "optim.base_lr=1e30", "schedule.warmup=0.0", cwd=tmp_path)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    run = the_run(tmp_path)
+    status = read_status(run)
+    assert status["state"] == "failed" and "FloatingPointError" in status["error"]
+    assert "FloatingPointError" in (run / "log.txt").read_text()
+
+
+def _unbroken(small, tmp_path):
+    assert train(*small, f"output_dir={tmp_path / 'unbroken'}", cwd=tmp_path).returncode == 0
+    (config,) = (tmp_path / "unbroken").glob("*/*/seed*/config.yaml")
+    return config.parent
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(small, tmp_path):
+    unbroken = _unbroken(small, tmp_path)
+    command = [sys.executable, str(ROOT / "train.py"), *small]
+    kills, delay_s = 0, 4.0
+    while True:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            assert process.wait(timeout=delay_s) == 0
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            kills, delay_s = kills + 1, delay_s + 0.37
+    assert kills >= 3
+    run = the_run(tmp_path)
+    broken_teacher = load_file(run / "checkpoints/step_00000008/teacher.safetensors")
+    for name, tensor in load_file(unbroken / "checkpoints/step_00000008/teacher.safetensors").items():
+        assert torch.equal(tensor, broken_teacher[name]), name
+    measured = ("time_s", "train/patches_per_s", "train/data_wait")
+    rows, expected = (
+        [{k: v for k, v in row.items() if k not in measured} for row in read_metrics(r)] for r in (run, unbroken)
+    )
+    assert rows == expected
+    assert [p["results"] for p in read_probes(run)] == [p["results"] for p in read_probes(unbroken)]
+
+
+def test_a_run_goes_on_from_its_last_checkpoint_with_any_number_of_workers(small, tmp_path):
+    unbroken = _unbroken(small, tmp_path)
+    command = [sys.executable, str(ROOT / "train.py"), *small]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + TIMEOUT_S
+    middle = "outputs/*/*/seed0/checkpoints/step_00000004"
+    while not list(tmp_path.glob(middle)) and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    run = the_run(tmp_path)
+    assert read_status(run)["state"] == "running"  # died without a word
+    done = train(*small, "loader.workers=2", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    if "Resumed at step 4" not in done.stdout:
+        assert "Resumed at step 8" in done.stdout  # the kill came late
+    same = load_file(run / "checkpoints/step_00000008/teacher.safetensors")
+    for name, tensor in load_file(unbroken / "checkpoints/step_00000008/teacher.safetensors").items():
+        assert torch.equal(tensor, same[name]), name
+    assert [row["step"] for row in read_metrics(run)] == [0, 2, 4, 6, 8]
+
+
+def test_help_answers_within_three_seconds(tmp_path):
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "--help"], cwd=tmp_path, capture_output=True, check=True
+    )
+    assert time.monotonic() - start < 3 and b"magnification" in done.stdout
+    assert not list(tmp_path.iterdir())
