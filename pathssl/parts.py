@@ -28,6 +28,7 @@ from pathssl.probes.evaluate import Probes
 from pathssl.probes.task import Task
 from pathssl.seeding import integer_seed
 from pathssl.slides.index import SlideIndex, build_index
+from pathssl.slides.slide import COARSER
 
 log = logging.getLogger(__name__)
 _PICTURED = 8
@@ -117,7 +118,10 @@ class Data:
 
     def __init__(self, config: Mapping[str, Any]):
         self.config, self.index = config, open_index(config)
-        held = held_out_cases(self.index.case, config["data"]["held_out"]["fraction"])
+        # Only cases that can be read at the magnifications of the held-out patches can serve there.
+        readable = self.index.mpp <= COARSER * min(config["data"]["held_out"]["mpp"])
+        cases = [case for case, usable in zip(self.index.case, readable, strict=True) if usable]
+        held = held_out_cases(cases, config["data"]["held_out"]["fraction"])
         is_held = np.array([case in held for case in self.index.case])
         self.training_slides, self.held_out_slides = np.flatnonzero(~is_held), np.flatnonzero(is_held)
         if len(self.held_out_slides) == 0:

@@ -44,7 +44,7 @@ def test_what_is_typed_wins_over_scale_and_data():
 def test_an_experiments_root_keys_win_over_the_config():
     config = composed("experiment=demo")
     assert config["study"] == "demo"
-    assert config["report"]["baseline"] == "teacher=m0.9"
+    assert config["report"]["baseline"] == "teacher=m0.98"
 
 
 def test_the_command_of_the_readme_composes():
