@@ -1,9 +1,10 @@
-"""W&B mirrors metrics.jsonl; read back with W&B's own reader of its offline files."""
+"""W&B mirrors metrics.jsonl: what its own client wrote offline, read back with its own message types."""
 
 import json
+import struct
+import time
 
 from wandb.proto import wandb_internal_pb2
-from wandb.sdk.internal.datastore import DataStore
 
 from pathssl.records import read_metrics
 from pathssl.training.tracking import Tracker
@@ -16,13 +17,33 @@ ROWS = [
 
 
 def offline_records(folder):
+    """What `_records` finds once W&B's writer, a process of its own, has written the run's end."""
+    deadline = time.monotonic() + 30
+    while True:
+        records = list(_records(folder))
+        if any(record.HasField("exit") for record in records):
+            return records
+        assert time.monotonic() < deadline, "W&B never wrote the run's end"
+        time.sleep(0.2)
+
+
+def _records(folder):
+    """The records of the run's .wandb file: a LevelDB log (32 KiB blocks; crc, length, type) of protobuf messages."""
     (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    store = DataStore()
-    store.open_for_scan(str(path))
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        yield record
+    content, position, whole = path.read_bytes(), 7, b""
+    assert content.startswith(b":W&B")
+    while position + 7 <= len(content):
+        if 32768 - position % 32768 < 7:  # the rest of a block that no header fits into
+            position += 32768 - position % 32768
+            continue
+        _, length, kind = struct.unpack("<IHB", content[position : position + 7])
+        whole += content[position + 7 : position + 7 + length]
+        position += 7 + length
+        if kind in (1, 4):  # full, or last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(whole)
+            whole = b""
+            yield record
 
 
 def test_the_mirror_holds_the_rows_the_config_and_the_step_metric(tmp_path, monkeypatch):
@@ -35,7 +56,7 @@ def test_the_mirror_holds_the_rows_the_config_and_the_step_metric(tmp_path, monk
         tracker.log(row)
     tracker.close(0)
     assert read_metrics(run) == ROWS
-    records = list(offline_records(run))
+    records = offline_records(run)
     history = [
         {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
         for record in records
