@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pathssl.errors import UserError
+
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes `path` so that a reader finds the old content or the new, never a half."""
@@ -59,6 +61,17 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def locked_or_refused(path: Path, refusal: str) -> Iterator[None]:
+    """As `locked`, but does not wait: UserError with `refusal` where another process holds the lock."""
+    with open(path, "a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(refusal) from error
         yield
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import pkgutil
 import sys
@@ -22,6 +23,7 @@ from pathssl.data.patches import PatchReader
 from pathssl.data.sampling import Sampler
 from pathssl.errors import UserError
 from pathssl.files import locked
+from pathssl.identity import flatten
 from pathssl.models.encoder import check_name, create_encoder, load_encoder_weights
 from pathssl.pictures import strip, views_picture
 from pathssl.probes.evaluate import Probes
@@ -43,6 +45,7 @@ def make(block: Mapping[str, Any], *args: Any, **more: Any) -> Any:
 def check(config: Mapping[str, Any]) -> None:
     """What can be refused before anything is read or written."""
     check_name(config["model"]["name"])
+    _check_numbers(config)
     train = config["train"]
     for key in ("checkpoint_every", "log_every"):
         if not 0 < train[key] <= 1:
@@ -53,6 +56,64 @@ def check(config: Mapping[str, Any]) -> None:
     for block in config["task"].values():
         if "cohort" not in block:
             make(block)  # reads labels.csv and looks for every image
+
+
+def _check_numbers(config: Mapping[str, Any]) -> None:
+    """Numbers of the wrong kind or range would fail late, or silently mean something else."""
+    whole = {
+        "seed": (0, 2**32 - 1),
+        "train.patches": (1, None),
+        "train.threads": (1, None),
+        "train.probe_batch_size": (1, None),
+        "batch.size": (1, None),
+        "batch.reference": (1, None),
+        "loader.workers": (0, None),
+        "loader.prefetch": (1, None),
+        "loader.open_slides": (1, None),
+        "unsupervised.patches": (2, None),
+    }
+    fractions = ("schedule.warmup", "optim.freeze_last_layer", "teacher.momentum", "teacher.final_momentum")
+    fractions += ("data.held_out.fraction",)
+    flat = flatten(config)
+    for key, (least, most) in whole.items():
+        value = flat[key]
+        if type(value) is not int or value < least or (most is not None and value > most):
+            raise UserError(
+                f"{key}={value} must be a whole number, at least {least}{f' and at most {most}' if most else ''}."
+            )
+    for key in fractions:
+        value = flat[key]
+        most = (
+            1 if key.startswith("teacher") else math.nextafter(1, 0)
+        )  # a final momentum of 1 is a teacher that stands still
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            raise UserError(f"{key}={value} is a fraction: 0 or more, and {'at most' if most == 1 else 'below'} 1.")
+
+
+def check_patch_size(made: nn.Module, config: Mapping[str, Any]) -> None:
+    """Every image that the encoder is to see must be a whole number of its patches wide."""
+    patch_px = made.patch_embed.patch_size[0]
+    sizes = {f"resolution.{key}": config["resolution"][key] for key in ("global_px", "local_px")}
+    sizes |= {
+        f"task.{name}.image_px": block["image_px"] for name, block in config["task"].items() if "image_px" in block
+    }
+    for key, size in sizes.items():
+        if size % patch_px:
+            raise UserError(
+                f"{key}={size} is not a multiple of the model's patch size, {patch_px} px: {size - size % patch_px} or "
+                f"{size - size % patch_px + patch_px} would be (for patches of 14 px there is resolution=r224_p14)."
+            )
+
+
+def file_hash(path: str | None) -> str | None:
+    """A hash of the file's content."""
+    return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+
+
+def task_hash(task: Task) -> str:
+    """A hash of which images, labels, splits and groups a task has."""
+    columns = [[str(value) for value in column] for column in (task.ids_N, task.labels_N, task.splits_N, task.groups_N)]
+    return hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
 
 
 def device(name: str) -> torch.device:
@@ -71,12 +132,12 @@ def bf16(precision: str, on: torch.device) -> bool:
 
 def cohort_folder(config: Mapping[str, Any], cohort: Mapping[str, Any]) -> Path:
     """The folder of the synthetic cohort with these settings, which is written if it is not there."""
-    settings = json.dumps(cohort, sort_keys=True)
+    settings = json.dumps(dict(**cohort), sort_keys=True)
     folder = Path(config["cache_dir"]) / f"synthetic-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
     if not folder.is_dir():
         log.info("Writing the synthetic cohort to %s (once, a minute or two).", folder)
         with locked(folder.with_suffix(".lock")):
-            make(cohort, folder, workers=os.cpu_count() or 1, progress=sys.stderr.isatty())
+            make(cohort, folder, workers=len(os.sched_getaffinity(0)), progress=sys.stderr.isatty())
     return folder
 
 
@@ -93,7 +154,7 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
 def open_index(config: Mapping[str, Any]) -> SlideIndex:
     """The index of the configured slides, built where it is not there yet."""
     data = config["data"]
-    path, manifest = data["path"], data["manifest"]
+    path, manifest, help_ = data["path"], data["manifest"], data["help"]
     if data["cohort"] is not None and path is None:
         folder = cohort_folder(config, data["cohort"])
         path, manifest = str(folder), str(folder / "manifest.csv")
@@ -108,9 +169,9 @@ def open_index(config: Mapping[str, Any]) -> SlideIndex:
             **data["foreground"],
         )
     except UserError as error:
-        if data["help"] is None:
+        if help_ is None:
             raise
-        raise UserError(f"{error}\n{data['help']}") from error
+        raise UserError(f"{error}\n{help_}") from error
 
 
 class Data:
@@ -118,6 +179,12 @@ class Data:
 
     def __init__(self, config: Mapping[str, Any]):
         self.config, self.index = config, open_index(config)
+        passing = [f"  {path}: {reason}" for path, reason in self.index.unreachable]
+        if passing:
+            raise UserError(
+                "These slides could not be reached just now; a run without them would be another run. Repeat the command when they can:\n"
+                + "\n".join(passing)
+            )
         # Only cases that can be read at the magnifications of the held-out patches can serve there.
         readable = self.index.mpp <= COARSER * min(config["data"]["held_out"]["mpp"])
         cases = [case for case, usable in zip(self.index.case, readable, strict=True) if usable]
@@ -200,6 +267,13 @@ def encoder(config: Mapping[str, Any]) -> nn.Module:
         count = load_encoder_weights(made, Path(init["path"]))
         log.info("Loaded %d tensors from %s, all that the model has.", count, init["path"])
     return made
+
+
+def objective(config: Mapping[str, Any]) -> nn.Module:
+    """The objective around a fresh encoder."""
+    made = encoder(config)
+    check_patch_size(made, config)
+    return make(config["objective"], made)
 
 
 def probes(config: Mapping[str, Any], data: Data, by_name: Mapping[str, Task]) -> Probes:

@@ -18,7 +18,7 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from pathssl import parts
 from pathssl.environment import describe_environment
 from pathssl.errors import UserError
-from pathssl.files import write_atomic
+from pathssl.files import locked_or_refused, write_atomic
 from pathssl.identity import arm_name, config_text, refuse_other_run, run_folder
 from pathssl.records import read_status, write_status
 from pathssl.training.optimiser import learning_rate, teacher_momentum
@@ -63,20 +63,29 @@ def run(config: dict[str, Any], arm: str) -> Path:
     config["derived"] = derived(config)
     torch.set_num_threads(config["train"]["threads"])
     device = parts.device(config["train"]["device"])
-    data = parts.Data(config)
-    config["derived"]["slides"] = data.fingerprint
+    bf16 = parts.bf16(config["train"]["precision"], device)
+    objective, views = parts.objective(config), parts.make(config["augmentation"])
+    data, tasks = parts.Data(config), parts.tasks(config)
+    config["derived"] |= {
+        "precision": "bf16" if bf16 else "fp32",
+        "init": parts.file_hash(config["init"]["path"]),
+        "slides": data.fingerprint,
+        "tasks": {name: parts.task_hash(task) for name, task in tasks.items()},
+    }
     text = config_text(config)
     refuse_other_run(folder, config)
-    status = read_status(folder)
-    if status and status["state"] == "finished":
+    if (read_status(folder) or {}).get("state") == "finished":
         log.info("%s is finished; nothing to do.", folder)
         return folder
-    tasks = parts.tasks(config)
+    # The last thing that can be refused: it reads patches. From here on there is a folder, and it tells what happens.
+    probes = parts.probes(config, data, tasks)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / "config.yaml", text)
-    with _log_file(folder), _Status(folder, config) as status_file:
+    busy = f"Another process is working in {folder}: wait for it, or stop it first."
+    with locked_or_refused(folder / ".lock", busy), _log_file(folder), _Status(folder, config) as status_file:
+        write_atomic(folder / "config.yaml", text)
         write_atomic(folder / "environment.json", _json(describe_environment()))
         write_atomic(folder / "data.json", _json(data.describe()))
+        parts.draw_pictures(folder / "pictures", data, views)
         tracker = Tracker(
             folder,
             wandb=config["logger"]["wandb"],
@@ -84,8 +93,22 @@ def run(config: dict[str, Any], arm: str) -> Path:
             name=f"{arm}/seed{config['seed']}",
             group=str(config["study"]),
         )
+        recipe = build_recipe(config)
+        _say_what_starts(config, recipe, objective, device, data)
+        trainer = Trainer(
+            run=folder,
+            objective=objective,
+            views=views,
+            loader=data.loader(),
+            probes=probes,
+            tracker=tracker,
+            recipe=recipe,
+            seed=config["seed"],
+            device=device,
+            bf16=bf16,
+            report=status_file.running,
+        )
         try:
-            trainer = build(config, folder, data, tasks, device, tracker, status_file)
             trainer.fit()
         except BaseException:
             tracker.close(1)
@@ -131,14 +154,9 @@ def derived(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def build(config, folder: Path, data: "parts.Data", tasks, device, tracker: Tracker, status_file: "_Status") -> Trainer:
-    """The trainer of this config, with every part in place."""
-    train, optim, numbers, seed = config["train"], config["optim"], config["derived"], config["seed"]
-    encoder = parts.encoder(config)
-    objective = parts.make(config["objective"], encoder)
-    views = parts.make(config["augmentation"])
-    parts.draw_pictures(folder / "pictures", data, views)
-    recipe = Recipe(
+def build_recipe(config: Mapping[str, Any]) -> Recipe:
+    train, optim, numbers = config["train"], config["optim"], config["derived"]
+    return Recipe(
         total_steps=numbers["total_steps"],
         batch_size=config["batch"]["size"],
         lr=numbers["lr"],
@@ -154,30 +172,20 @@ def build(config, folder: Path, data: "parts.Data", tasks, device, tracker: Trac
         checkpoint_every=train["checkpoint_every"],
         log_every=train["log_every"],
     )
+
+
+def _say_what_starts(config, recipe: Recipe, objective, device: torch.device, data: "parts.Data") -> None:
     log.info(
         "%s: %.1f M parameters on %s; %d steps of %d patches = %s patches; learning rate %.3g; teacher momentum %.5g; %d slides.",
         config["model"]["name"],
-        sum(p.numel() for p in encoder.parameters()) / 1e6,
+        sum(p.numel() for p in objective.student["encoder"].parameters()) / 1e6,
         device,
         recipe.total_steps,
         recipe.batch_size,
-        f"{numbers['patches']:,}",
+        f"{config['derived']['patches']:,}",
         recipe.lr,
         recipe.momentum,
         len(data.training_slides),
-    )
-    return Trainer(
-        run=folder,
-        objective=objective,
-        views=views,
-        loader=data.loader(),
-        probes=parts.probes(config, data, tasks),
-        tracker=tracker,
-        recipe=recipe,
-        seed=seed,
-        device=device,
-        bf16=parts.bf16(train["precision"], device),
-        report=status_file.running,
     )
 
 
@@ -204,8 +212,8 @@ class _Status:
         else:
             text = "".join(traceback.format_exception(kind, error, trace))
             self._write("failed", text)
-            log.error(text)
-            if not isinstance(error, UserError):
+            if not isinstance(error, UserError):  # whose sentence says all
+                log.error(text)
                 raise Failed(f"{self.folder} failed: {error}") from error
 
     def _write(self, state: str, error: str | None = None) -> None:

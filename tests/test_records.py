@@ -148,3 +148,13 @@ def test_runs_are_found_by_their_config_and_sorted_as_people_count(tmp_path):
 def test_a_folder_that_is_no_run_has_no_seed(tmp_path):
     with pytest.raises(UserError, match="seed<k>"):
         records.seed_of(tmp_path / "latest")
+
+
+def test_replaced_patches_are_written_down_and_cut_on_resume(tmp_path):
+    records.append_replaced(tmp_path, 3, [(40, "a.svs", "bad tile")])
+    records.append_replaced(tmp_path, 5, [(61, "b.svs", "bad tile"), (62, "b.svs", "bad tile")])
+    with open(tmp_path / "replaced.jsonl", "a") as file:
+        file.write('{"step": 4')  # the half line of a killed process
+    records.cut_replaced(tmp_path, 5)
+    lines = [json.loads(line) for line in (tmp_path / "replaced.jsonl").read_text().splitlines()]
+    assert lines == [{"step": 3, "patch": 40, "slide": "a.svs", "reason": "bad tile"}]

@@ -14,6 +14,7 @@ import yaml
 from PIL import Image
 from safetensors.torch import load_file
 
+from pathssl.files import locked_or_refused
 from pathssl.models.encoder import create_encoder, load_encoder_weights
 from pathssl.records import read_metrics, read_probes, read_status
 
@@ -100,6 +101,10 @@ def test_a_run_leaves_the_folder_of_the_design(finished, small, tmp_path):
         (["train.device=tpu"], 2, "auto, cpu, cuda"),
         (["train.patches=3"], 2, "at least one batch"),
         (["batch.lr_rule=cubic"], 2, "linear, sqrt, none"),
+        (["train.patches=1e6"], 2, "train.patches=1000000.0 must be a whole number"),
+        (["seed=-1"], 2, "seed=-1"),
+        (["schedule.warmup=10"], 2, "schedule.warmup=10 is a fraction"),
+        (["resolution.local_px=20"], 2, "resolution.local_px=20 is not a multiple of the model's patch size, 8 px"),
         (["loader.workrs=2"], 1, "Did you mean loader.workers"),
         (["init=file", "init.path={tmp}/no.safetensors"], 2, "init.path="),
     ],
@@ -116,6 +121,15 @@ def test_wrong_input_is_answered_in_a_sentence_and_leaves_nothing(overrides, cod
     assert done.returncode == code, done.stdout + done.stderr
     assert says in done.stderr and "Traceback" not in done.stdout + done.stderr
     assert files(tmp_path) == before
+
+
+def test_two_processes_cannot_train_in_one_folder(tmp_path):
+    with locked_or_refused(tmp_path / ".lock", "busy"):
+        code = "import sys; from pathssl.files import locked_or_refused; locked_or_refused(sys.argv[1], 'busy').__enter__()"
+        other = [sys.executable, "-c", code, str(tmp_path / ".lock")]
+        done = subprocess.run(other, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and "UserError: busy" in done.stderr
+    assert subprocess.run(other, check=False).returncode == 0  # free again
 
 
 def test_a_failing_run_tells_in_its_status_and_its_log(small, tmp_path):

@@ -113,6 +113,7 @@ class Loader:
 
 def _work(reader: PatchReader, shape: tuple, names: list[str], todo, done, parent: int) -> None:
     """A worker's life: steps in, patches into shared memory, until the parent is gone."""
+    done.cancel_join_thread()  # when the trainer is gone nobody reads the queue, and waiting for that would keep this process for ever
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # meant for the trainer, which ends its workers itself
     memory = [SharedMemory(name=name) for name in names]

@@ -33,8 +33,13 @@ def run_queue(jobs: list[list[str]], *, parallel: int | None, threads: int, stud
     parallel: runs at a time; None is one per GPU, or, without any, one per `threads` CPU cores.
     """
     gpus = visible_gpus()
-    parallel = parallel or len(gpus) or max(1, (os.cpu_count() or 1) // max(1, threads))
+    parallel = parallel or len(gpus) or max(1, len(os.sched_getaffinity(0)) // max(1, threads))
     names = [f"{arm_name(job)}/seed{_seed(job)}" for job in jobs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        sys.exit(
+            f"Several jobs would train in one folder: {', '.join(twice)}. What names no arm (logger, task, probe, loader) cannot be swept."
+        )
     print(f"{len(jobs)} runs in {study_folder}, {min(parallel, len(jobs))} at a time:", *names, sep="\n  ", flush=True)
     codes: list[int | None] = [None] * len(jobs)
     waiting, running, spoken = list(range(len(jobs))), [], time.monotonic()
@@ -55,6 +60,8 @@ def run_queue(jobs: list[list[str]], *, parallel: int | None, threads: int, stud
     finally:
         for item in running:  # the queue was interrupted: its runs resume with the same command
             item.process.terminate()
+        for item in running:
+            item.process.wait()
     return [code for code in codes if code is not None]
 
 

@@ -1,6 +1,7 @@
 """The index of slides as it is read: what is needed to sample from thousands of slides without touching one of them."""
 
 import json
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,19 @@ class SlideIndex:
         return len(self.paths)
 
     def __reduce__(self) -> tuple[Callable, tuple]:
-        return SlideIndex.load, (self.folder, self.root)
+        return _reload, (self.folder, self.root, self._digest())
+
+    def _digest(self) -> int:
+        return zlib.crc32("\n".join(self.paths).encode())
+
+    @property
+    def unreachable(self) -> list[tuple[str, str]]:
+        """The quarantined slides whose fault may pass (network, file server), as (path, reason)."""
+        return [
+            row
+            for row, fingerprint in zip(self.quarantined, self.quarantine_fingerprints, strict=True)
+            if not fingerprint
+        ]
 
     @property
     def cell_um(self) -> float:
@@ -98,3 +111,11 @@ class SlideIndex:
 
     def open(self, k: int) -> Slide:
         return open_slide(self.root / self.paths[k], float(self.mpp[k]), self.settings["reader"])
+
+
+def _reload(folder: Path, root: Path, digest: int) -> SlideIndex:
+    """The index as another process knows it: numbers of slides mean nothing once it was built anew with others."""
+    index = SlideIndex.load(folder, root)
+    if index._digest() != digest:
+        raise UserError(f"The index of slides in {folder} changed while this run was starting: repeat the command.")
+    return index

@@ -1,12 +1,13 @@
 """metrics.jsonl is the truth; Weights & Biases mirrors it, and may fail without harm."""
 
-import hashlib
 import logging
 import os
+import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pathssl.files import write_atomic
 from pathssl.records import append_metrics
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,14 @@ class Tracker:
             self._mirror.call("finish", exit_code=exit_code)
 
 
+def _id(run: Path) -> str:
+    """The W&B id of this run folder: drawn once and kept in it, so that a resumed run is the same and no other run is."""
+    path = run / "wandb_id.txt"
+    if not path.is_file():
+        write_atomic(path, uuid.uuid4().hex[:16])
+    return path.read_text().strip()
+
+
 class _Mirror:
     """A W&B run that says once that it failed, and is then silent."""
 
@@ -44,8 +53,7 @@ class _Mirror:
                 entity=settings["entity"],
                 mode=settings["mode"],
                 dir=str(run),
-                # The folder is a pure function of the config, so the same command finds the same W&B run again.
-                id=hashlib.sha256("/".join(run.absolute().parts[-3:]).encode()).hexdigest()[:16],
+                id=_id(run),
                 resume="allow",
                 name=name,
                 group=group,

@@ -13,7 +13,7 @@ from torch import nn
 from pathssl.augment import MultiCrop
 from pathssl.data.loader import Batch, Loader
 from pathssl.probes.evaluate import Probes
-from pathssl.records import cut_metrics, read_metrics, write_probe
+from pathssl.records import append_replaced, cut_metrics, cut_replaced, read_metrics, write_probe
 from pathssl.schedules import cosine, warmup_cosine
 from pathssl.seeding import integer_seed
 from pathssl.training.checkpoints import Checkpoints
@@ -66,7 +66,7 @@ class Recipe:
 class Trainer:
     """Trains `objective` in the folder `run`, from its last checkpoint if there is one.
 
-    `report(step, seconds_per_step)` is called at every logged step, to keep the run's status.
+    `report(step)` is called at every logged step, to keep the run's status.
     """
 
     def __init__(
@@ -92,6 +92,7 @@ class Trainer:
         self.parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         self.checkpoints = Checkpoints(run)
         self.time_s = 0.0
+        self.damaged: set[str] = set()
 
     def fit(self) -> None:
         """Trains to the last step. Whatever kills it, calling it again goes on from the last checkpoint."""
@@ -100,6 +101,7 @@ class Trainer:
         window = Window(self.device)
         for batch in self.loader.batches(first, self.recipe.total_steps):
             window.arrived(batch)
+            self._record_replaced(batch)
             terms = self._step(batch)
             window.add(terms, self.recipe.batch_size)
             done = batch.step + 1
@@ -156,6 +158,7 @@ class Trainer:
         state = self.checkpoints.load_last(self.device)
         if state is None:
             cut_metrics(self.run, -1)
+            cut_replaced(self.run, 0)
             row = {"step": 0, "patches_seen": 0, "time_s": 0.0}
             self._checkpoint(0, row)
             self._probe_and_log(0, row)
@@ -165,11 +168,21 @@ class Trainer:
         self.optimiser.load_state_dict(state["optimiser"])
         step, self.time_s = state["row"]["step"], state["row"]["time_s"]
         cut_metrics(self.run, step)
+        cut_replaced(self.run, step)
         if step not in {row["step"] for row in read_metrics(self.run)}:
             self._probe_and_log(step, state["row"])
         log.info("Resumed at step %d of %d.", step, self.recipe.total_steps)
         self.report(step)
         return step
+
+    def _record_replaced(self, batch: Batch) -> None:
+        """Patches that could not be decoded are written down; each slide is named in the log once."""
+        if batch.patches.replaced:
+            append_replaced(self.run, batch.step, batch.patches.replaced)
+            for _, slide, reason in batch.patches.replaced:
+                if slide not in self.damaged:
+                    self.damaged.add(slide)
+                    log.warning("%s cannot be read everywhere, and other patches are taken instead: %s", slide, reason)
 
     def _checkpoint(self, step: int, row: dict[str, float]) -> None:
         state = {"objective": self.objective.state_dict(), "optimiser": self.optimiser.state_dict(), "row": row}

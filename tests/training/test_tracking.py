@@ -1,6 +1,7 @@
 """W&B mirrors metrics.jsonl: what its own client wrote offline, read back with its own message types."""
 
 import json
+import shutil
 import struct
 import time
 
@@ -71,16 +72,19 @@ def test_the_mirror_holds_the_rows_the_config_and_the_step_metric(tmp_path, monk
     assert any(metric.glob_name == "*" and metric.step_metric == "patches_seen" for metric in metrics)
 
 
-def test_the_id_follows_from_the_folder_so_that_a_resumed_run_is_the_same(tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_its_id_and_another_folder_has_another(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    ids = []
+    ids = {}
     for place in ("here", "there"):
         run = tmp_path / place / "study" / "arm" / "seed0"
         run.mkdir(parents=True)
-        tracker = Tracker(run, wandb=SETTINGS, config={}, name="n", group="g")
-        tracker.close(0)
-        ids.append(next(record.run.run_id for record in offline_records(run) if record.HasField("run")))
-    assert ids[0] == ids[1]
+        Tracker(run, wandb=SETTINGS, config={}, name="n", group="g").close(0)
+        ids[place] = next(record.run.run_id for record in offline_records(run) if record.HasField("run"))
+        assert ids[place] == (run / "wandb_id.txt").read_text()
+        shutil.rmtree(run / "wandb")
+        Tracker(run, wandb=SETTINGS, config={}, name="n", group="g").close(0)
+        assert ids[place] == next(record.run.run_id for record in offline_records(run) if record.HasField("run"))
+    assert ids["here"] != ids["there"]
 
 
 def test_a_failing_mirror_costs_nothing_but_the_mirror(tmp_path, caplog, monkeypatch):
