@@ -35,7 +35,7 @@ def test_gallery_draws_slides_patches_and_views(small, tmp_path):
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (tmp_path / "pictures").iterdir()}
     assert {"accepted.png", "rejected.png", "views.png"} <= names and any(name.startswith("slide_") for name in names)
-    assert all(Image.open(path).size[0] > 100 for path in (tmp_path / "pictures").iterdir())
+    assert all(Image.open(path).size[0] > 50 for path in (tmp_path / "pictures").iterdir())
 
 
 @pytest.mark.parametrize(

@@ -88,13 +88,14 @@ def test_when_no_slide_can_be_read_the_run_stops_with_the_reason(damaged):
         reader(damaged).read(np.arange(1))
 
 
-def test_a_killed_worker_stops_the_run_with_a_sentence(index, monkeypatch):
+def test_killed_workers_stop_the_run_with_a_sentence(index, monkeypatch):
     monkeypatch.setattr("pathssl.data.loader._POLL_S", 0.2)
     batches = loader(index, 2).batches(0, 1000)
     next(batches)
     import multiprocessing
 
-    os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signal.SIGKILL)
     with pytest.raises(RuntimeError, match="A worker that reads patches died"):
         for _ in batches:
             pass

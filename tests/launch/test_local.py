@@ -24,11 +24,11 @@ def test_a_grid_runs_and_the_report_compares_its_arms(small, tmp_path):
     runs = find_runs(tmp_path / "outputs" / "small")
     assert len(runs) == 4 and {run.name for run in runs} == {"seed0", "seed1"}
     assert {read_status(run)["state"] for run in runs} == {"finished"}
-    assert len({run.parent.name.rpartition("teacher=")[2][:5] for run in runs}) == 2
+    assert len({run.parent.name for run in runs}) == 2
     command = [sys.executable, "-m", "pathssl", "report", str(tmp_path / "outputs" / "small")]
     subprocess.run(command, check=True, timeout=120, cwd=tmp_path, capture_output=True)
     page = (tmp_path / "outputs/small/report/index.html").read_text()
-    assert "data:image/png" in page and "http://" not in page.replace("http://www.w3.org", "")
+    assert "data:image/" in page and "http://" not in page.replace("http://www.w3.org", "")
     with open(tmp_path / "outputs/small/report/runs.csv") as file:
         assert len(list(csv.reader(file))) > 4
 
