@@ -108,12 +108,12 @@ def run(config: dict[str, Any], arm: str) -> Path:
             bf16=bf16,
             report=status_file.running,
         )
+        exit_code = 1
         try:
             trainer.fit()
-        except BaseException:
-            tracker.close(1)
-            raise
-        tracker.close(0)
+            exit_code = 0
+        finally:
+            tracker.close(exit_code)
     log.info("Finished: %s", folder)
     return folder
 
