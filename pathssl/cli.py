@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,10 @@ def main(arguments: Sequence[str]) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
     _add_index(verbs)
     _add_gallery(verbs)
+    _add_replay(verbs)
     _add_report(verbs)
+    _add_bench(verbs)
+    _add_doctor(verbs)
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     try:
@@ -25,8 +29,11 @@ def main(arguments: Sequence[str]) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    print(json.dumps(answer, indent=1) if options.json else answer["text"])
-    return 0
+    try:
+        print(json.dumps(answer, indent=1) if options.json else answer["text"], flush=True)
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 1 if answer.get("broken") else 0
 
 
 def _verb(
@@ -69,7 +76,7 @@ def _add_gallery(verbs) -> None:
     help_ = "pictures: the mask over each slide and where patches fell, accepted and rejected patches, augmented views"
     parser = _verb(verbs, "gallery", help_, "gallery data=synthetic --to gallery", _gallery)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py")
-    parser.add_argument("--to", default="gallery", type=Path, help="folder for the pictures (default: gallery)")
+    parser.add_argument("--to", default="gallery", type=Path, help="folder for pictures, index.html (default: gallery)")
     parser.add_argument("--slides", default=12, type=int, help="at most so many slides (default: 12)")
 
 
@@ -77,8 +84,38 @@ def _gallery(options: argparse.Namespace) -> dict[str, Any]:
     config = compose(options.overrides)
     from pathssl.gallery import draw_gallery
 
-    pictures = draw_gallery(config, options.to, options.slides)
-    return {"text": "\n".join(map(str, pictures)), "pictures": list(map(str, pictures))}
+    page = draw_gallery(config, options.to, options.slides)
+    return {"text": str(page), "page": str(page)}
+
+
+def _add_replay(verbs) -> None:
+    help_ = "which slides, positions and magnifications a step of a run saw; with --to, as pictures"
+    parser = _verb(verbs, "replay", help_, "replay outputs/demo/default/seed0 --step 10 --to step10", _replay)
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="a run: outputs/<study>/<arm>/seed<k>")
+    parser.add_argument("--step", type=int, required=True, metavar="N", help="1 for the first, as in metrics.jsonl")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="folder for pictures, their index.html and patches.csv")
+    parser.add_argument("--patches", type=int, default=64, help="at most so many patches in the pictures (default: 64)")
+    help_ = "data.path=, data.manifest= or cache_dir=, where they were moved since"
+    parser.add_argument("places", nargs="*", metavar="KEY=VALUE", help=help_)
+
+
+def _replay(options: argparse.Namespace) -> dict[str, Any]:
+    if options.patches < 1:
+        raise UserError(f"--patches {options.patches}: at least 1.")
+    _cucim_first()
+    from pathssl.replay import find_step, lines, summary
+    from pathssl.replay_album import draw_step
+
+    found = find_step(options.run_folder, options.step, options.places)
+    page = None if options.to is None else str(draw_step(found, options.to, options.patches))
+    return {
+        "text": f"{summary(found)}\n{lines(found)}" + (f"\n{page}" if page else ""),
+        "step": found.step,
+        "trained": found.trained,
+        "patches": found.rows(),
+        "replaced": found.replaced,
+        "page": page,
+    }
 
 
 def _add_report(verbs) -> None:
@@ -94,11 +131,63 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
     return {"text": str(page), "page": str(page)}
 
 
+def _add_bench(verbs) -> None:
+    help_ = "measure loader or views beside other ways to the same, in the same alternating rounds"
+    parser = _verb(verbs, "bench", help_, "bench loader --json", _bench)
+    parser.add_argument("what", choices=("loader", "augment"), help="patches from slides, or views from patches")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py; scale=small unless named")
+    parser.add_argument("--rounds", default=5, type=int, help="figures are medians over so many rounds (default: 5)")
+    parser.add_argument("--patches", type=int, help="patches a round (default: 1024 for loader, 64 for augment)")
+    parser.add_argument(
+        "--tissue", type=Path, metavar="SLIDE", help="slide that the benchmark slide's tissue is taken from"
+    )
+
+
+def _bench(options: argparse.Namespace) -> dict[str, Any]:
+    for name in ("rounds", "patches"):
+        if (value := getattr(options, name)) is not None and value < 1:
+            raise UserError(f"--{name} {value}: give 1 or more.")
+    named = any(override.startswith("scale=") for override in options.overrides)
+    config = compose([*([] if named else ["scale=small"]), *options.overrides])
+    if options.what == "loader":
+        from pathssl.bench.loader import bench_loader
+
+        return bench_loader(
+            cache=Path(config["cache_dir"]),
+            tissue=options.tissue,
+            rounds=options.rounds,
+            patches=options.patches or 1024,
+            reader=config["data"]["reader"],
+            foreground=config["data"]["foreground"],
+            prefetch=config["loader"]["prefetch"],
+        )
+    from pathssl.bench.views import bench_views
+
+    return bench_views(
+        settings={key: value for key, value in config["augmentation"].items() if key != "_target_"},
+        patch_px=config["resolution"]["patch_px"],
+        rounds=options.rounds,
+        patches=options.patches or 64,
+        device=config["train"]["device"],
+    )
+
+
+def _add_doctor(verbs) -> None:
+    help_ = "what works here and how to mend what does not: readers, GPU, memory, disk, speed of the slides, SLURM, W&B"
+    parser = _verb(verbs, "doctor", help_, "doctor data=folder data.path=/slides", _doctor)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py")
+
+
+def _doctor(options: argparse.Namespace) -> dict[str, Any]:
+    from pathssl.doctor import examine
+
+    logging.getLogger().setLevel(logging.WARNING)  # what matters is in the table
+    return examine(options.overrides, compose)
+
+
 def compose(overrides: Sequence[str]) -> dict[str, Any]:
     """The resolved config of these overrides; UserError with Hydra's words, and a suggestion, where they do not compose."""
-    from pathssl.slides import cucim_reader
-
-    cucim_reader.available()  # before torch: on machines without an NVIDIA driver cuCIM would hang after it
+    _cucim_first()
 
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
@@ -114,3 +203,10 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError("\n".join([str(error), *suggestions(overrides)])) from error
     return resolved(config)
+
+
+def _cucim_first() -> None:
+    """cuCIM is imported before torch: on machines without an NVIDIA driver it would hang after it."""
+    from pathssl.slides import cucim_reader
+
+    cucim_reader.available()

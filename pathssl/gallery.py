@@ -6,85 +6,162 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
-from skimage.segmentation import find_boundaries
+from PIL import Image
 
 from pathssl import parts
 from pathssl.data.sampling import Draws
-from pathssl.pictures import stack, strip, views_picture
+from pathssl.pictures import Footprint, sheet, slide_picture, views_picture
+from pathssl.report.album import Chapter, Plate, Table, write_album
+from pathssl.report.words import plural
 from pathssl.seeding import uniforms
 from pathssl.slides.foreground import tissue_mask
 from pathssl.slides.slide import COARSER
 
-_PER_SLIDE, _PER_ROW, _ROWS = 64, 8, 4
-_GREEN, _BLACK = (0, 130, 60), (0, 0, 0)
+_PER_SLIDE, _MOST_DRAWS = 64, 100_000
+_PER_ROW, _ROWS, _VIEWED = 8, 4, 4
+_CANDIDATES = 64  # random places for each rejected patch that is shown
+_PICTURE_PX = 720  # the longer side of a slide's picture
 
 
-def draw_gallery(config: Mapping[str, Any], folder: Path, most_slides: int) -> list[Path]:
-    """The pictures' paths: slide_*.png, accepted.png, rejected.png, views.png under `folder`."""
+def draw_gallery(config: Mapping[str, Any], folder: Path, most_slides: int) -> Path:
+    """The path of <folder>/index.html, which shows slide_*.png, accepted.png, rejected.png and views.png beside it."""
     parts.check(config)
     torch.set_num_threads(config["train"]["threads"])
     data = parts.Data(config)
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
+    chapters = [_slides(data, folder, most_slides), *_patches(data, folder)]
+    sampler, index = data.sampler, data.index
+    magnifications = " and ".join(f"{m:g}" for m in sampler.mpp)
+    whole = f"{plural(len(index.paths), 'slide')} of {plural(len(set(index.case)), 'case')}"
+    summary = (
+        f"{whole}, {index.tissue_mm2.sum():.3g} mm² of tissue. Training draws patches of {sampler.patch_px} px at {magnifications} µm/px "
+        f"with at least {sampler.min_tissue:.0%} tissue, from {plural(len(data.training_slides), 'slide')}."
+    )
+    path = Path(config["data"]["path"] or "synthetic cohort")
+    return write_album(folder, eyebrow="pathssl gallery", title=path.name, summary=summary, chapters=chapters)
 
-    def save(name: str, picture: Image.Image) -> None:
-        picture.save(folder / name)
-        written.append(folder / name)
 
-    draws = data.sampler.sample(config["seed"], np.arange(_PER_SLIDE * len(data.training_slides)))
-    for k in data.training_slides[:most_slides]:
-        save(
-            f"slide_{Path(data.index.paths[k]).stem}.png",
-            slide_picture(data, config["data"]["foreground"], int(k), draws),
-        )
-    reader = data.reader(config["seed"])
+def _slides(data: parts.Data, folder: Path, most: int) -> Chapter:
+    """Pictures of at most so many slides, spread over the list; and tables of what is left aside."""
+    index, training = data.index, data.training_slides
+    count = min(_PER_SLIDE * len(training), _MOST_DRAWS)
+    draws = data.sampler.sample(data.config["seed"], np.arange(count))
+    plates = []
+    for number, k in enumerate(training[np.unique(np.linspace(0, len(training) - 1, most).astype(int))]):
+        file = f"slide_{number:02d}_{Path(index.paths[k]).stem}.png"
+        on_it = int((draws.slide == k).sum())
+        draw_slide(data, int(k), draws).save(folder / file)
+        facts = f"{index.width[k]:,} × {index.height[k]:,} px at {index.mpp[k]:.3g} µm/px, {index.tissue_mm2[k]:.3g} mm² of tissue"
+        alt = f"Slide {index.paths[k]} with its tissue mask and the places of {on_it} patches"
+        plates.append(Plate(file, alt, f"{index.paths[k]}: {facts}"))
+    aside = [[path, "in quarantine", reason] for path, reason in index.quarantined]
+    aside += [[index.paths[k], "held out", "its case is never trained on"] for k in _only_held_out(data)]
+    for m, usable in zip(data.sampler.mpp, data.sampler.slides, strict=True):
+        reason = "finest level {:.3g} µm/px, {:g} asked"
+        coarse = np.setdiff1d(training, usable)
+        aside += [[index.paths[k], f"too coarse for {m:g} µm/px", reason.format(index.mpp[k], m)] for k in coarse]
+    tables = [Table(f"Left aside: {len(aside)}", ["Slide", "Why", "Reason"], aside)] if aside else []
+    text = (
+        f"What lies outside of the tissue mask is paled. The squares are the first {count:,} patches of a run with seed "
+        f"{data.config['seed']}, at their true size. Shown: {len(plates)} of {plural(len(training), 'slide')}."
+    )
+    return Chapter("Where patches fall", text, plates, tables, small=True)
+
+
+def _only_held_out(data: parts.Data) -> np.ndarray:
+    return np.setdiff1d(data.held_out_slides, data.training_slides)
+
+
+def _patches(data: parts.Data, folder: Path) -> list[Chapter]:
+    reader = data.reader(data.config["seed"])
     accepted = reader.read(np.arange(_PER_ROW * _ROWS))
-    save("accepted.png", _sheet(accepted.pixels))
-    rejected = rejected_patches(data, _PER_ROW * _ROWS)
-    if len(rejected):
-        save("rejected.png", _sheet(rejected))
-    views = parts.make(config["augmentation"])
-    save("views.png", views_picture(accepted.pixels[:6], accepted.draws.views_seed[:6], views))
     reader.close()
-    return written
+    draws, size = accepted.draws, data.sampler.patch_px
+    tissue = data.index.overlaps(draws.slide, draws.x0, draws.y0, draws.mpp, size)
+    captions = [f"{m:g} µm/px\n{fraction:.0%} tissue" for m, fraction in zip(draws.mpp, tissue, strict=True)]
+    sheet(list(accepted.pixels), captions, _PER_ROW).save(folder / "accepted.png")
+    plate = Plate("accepted.png", f"{len(captions)} accepted patches with their tissue fractions", "")
+    chapters = [Chapter("Accepted", f"The first {len(captions)} patches of the run.", [plate])]
+    rejected = [*rejected_patches(data, _PER_ROW * _ROWS), *coarse_patches(data, _PER_ROW)]
+    if rejected:
+        sheet(*map(list, zip(*rejected, strict=True)), _PER_ROW).save(folder / "rejected.png")
+        text = "Places all over the slides that training never draws, from nearly enough tissue to none, and why."
+        plate = Plate("rejected.png", f"{len(rejected)} rejected patches with the reasons", "")
+        chapters.append(Chapter("Rejected", text, [plate]))
+    views, shown = parts.make(data.config["augmentation"]), slice(_VIEWED)
+    captions = [f"{m:g} µm/px" for m in draws.mpp[shown]]
+    views_picture(accepted.pixels[shown], draws.views_seed[shown], views, captions).save(folder / "views.png")
+    text = "What the networks see of a patch: the teacher its global views, the student these and the local ones."
+    plate = Plate("views.png", f"{_VIEWED} patches, each with its global and local views", "")
+    return [*chapters, Chapter("Views", text, [plate])]
 
 
-def slide_picture(data: parts.Data, foreground: Mapping[str, Any], k: int, draws: Draws) -> Image.Image:
-    """The thumbnail of slide k with the mask's outline in green and the footprints of its patches in black."""
-    slide = data.index.open(k)
-    thumbnail = slide.thumbnail(foreground["thumbnail_mpp"])
+def draw_slide(data: parts.Data, k: int, draws: Draws) -> Image.Image:
+    """Slide k with its tissue mask and those of the `draws` that lie on it."""
+    settings, index = data.config["data"]["foreground"], data.index
+    mpp = max(float(index.mpp[k]), max(index.width[k], index.height[k]) * index.mpp[k] / _PICTURE_PX)
+    mask_mpp = max(settings["thumbnail_mpp"], float(index.mpp[k]))  # as where the index finds the tissue
+    slide = index.open(k)
+    thumbnail = slide.thumbnail(mpp)
+    mask = tissue_mask(slide.thumbnail(mask_mpp), settings["method"])
     slide.close()
-    outline = find_boundaries(tissue_mask(thumbnail, foreground["method"]), mode="inner")
-    thumbnail[outline] = _GREEN
-    picture = Image.fromarray(thumbnail)
-    pen = ImageDraw.Draw(picture)
-    scale = data.index.mpp[k] / foreground["thumbnail_mpp"]
-    for row in np.flatnonzero(draws.slide == k):
-        x, y = draws.x0[row] * scale, draws.y0[row] * scale
-        side = data.sampler.patch_px * draws.mpp[row] / foreground["thumbnail_mpp"]
-        pen.rectangle((x, y, x + side, y + side), outline=_BLACK)
-    return picture
+    places = [((np.arange(n) + 0.5) * mpp / mask_mpp).astype(int) for n in thumbnail.shape[:2]]
+    rows, columns = (np.minimum(place, n - 1) for place, n in zip(places, mask.shape, strict=True))
+    scale = index.mpp[k] / mpp
+    footprints = [
+        Footprint(
+            draws.x0[i] * scale, draws.y0[i] * scale, data.sampler.patch_px * draws.mpp[i] / mpp, float(draws.mpp[i])
+        )
+        for i in np.flatnonzero(draws.slide == k)
+    ]
+    return slide_picture(thumbnail, mask[np.ix_(rows, columns)], footprints, data.sampler.mpp.tolist())
 
 
-def rejected_patches(data: parts.Data, count: int) -> np.ndarray:
-    """(n, P, P, 3): up to `count` patches, anywhere on the training slides, with too little tissue to be drawn."""
-    index, sampler = data.index, data.sampler
+def rejected_patches(data: parts.Data, count: int) -> list[tuple[np.ndarray, str]]:
+    """Up to `count` patches with too little tissue, as (pixels, reason), from nearly enough to none."""
+    index, sampler, training = data.index, data.sampler, data.training_slides
+    u = uniforms(0, "rejected", np.arange(count * _CANDIDATES), 4)
+    mpp = sampler.mpp[(u[:, 0] * len(sampler.mpp)).astype(int)]
+    k = training[(u[:, 1] * len(training)).astype(int)]
+    side = sampler.patch_px * mpp / index.mpp[k]
+    x0 = (u[:, 2] * np.maximum(0, index.width[k] - side)).astype(int)
+    y0 = (u[:, 3] * np.maximum(0, index.height[k] - side)).astype(int)
+    tissue = index.overlaps(k, x0, y0, mpp, sampler.patch_px)
+    poor = np.flatnonzero((tissue < sampler.min_tissue) & (index.mpp[k] <= COARSER * mpp))
+    chosen = []
+    for wanted in np.linspace(sampler.min_tissue, 0, count):
+        if len(poor):
+            nearest = np.abs(tissue[poor] - wanted).argmin()
+            chosen.append(int(poor[nearest]))
+            poor = np.delete(poor, nearest)
     found = []
-    for i in range(count * 20):
-        u = uniforms(0, "rejected", np.array([i]), 4)[0]
-        m = sampler.mpp[int(u[0] * len(sampler.mpp))]
-        k = int(data.training_slides[int(u[1] * len(data.training_slides))])
-        side = sampler.patch_px * m / index.mpp[k]
-        x0, y0 = int(u[2] * max(0, index.width[k] - side)), int(u[3] * max(0, index.height[k] - side))
-        if index.mpp[k] <= m * COARSER and index.overlap(k, x0, y0, m, sampler.patch_px) < sampler.min_tissue:
-            slide = index.open(k)
-            found.append(slide.read(x0, y0, float(m), sampler.patch_px))
-            slide.close()
-        if len(found) == count:
-            break
-    return np.array(found)
+    for i in chosen:
+        slide = index.open(int(k[i]))
+        pixels = slide.read(int(x0[i]), int(y0[i]), float(mpp[i]), sampler.patch_px)
+        slide.close()
+        found.append(
+            (pixels, f"{mpp[i]:g} µm/px\n{int(100 * tissue[i])}% tissue, {100 * sampler.min_tissue:g}% needed")
+        )
+    return found
 
 
-def _sheet(pixels: np.ndarray) -> Image.Image:
-    return stack([strip(pixels[i : i + _PER_ROW]) for i in range(0, len(pixels), _PER_ROW)])
+def coarse_patches(data: parts.Data, count: int) -> list[tuple[np.ndarray, str]]:
+    """Up to `count` patches of slides that are too coarse for a magnification, enlarged to its size, as (pixels, reason)."""
+    index, sampler = data.index, data.sampler
+    pairs = [
+        (float(m), int(k))
+        for m, usable in zip(sampler.mpp, sampler.slides, strict=True)
+        for k in np.setdiff1d(data.training_slides, usable)
+    ]
+    found = []
+    for m, k in pairs[:count]:
+        cells = index.cells(k)
+        row, column = divmod(int(cells[len(cells) // 2]), index.tissue(k).shape[1])
+        cell_px = index.cell_um / index.mpp[k]
+        slide = index.open(k)
+        size = max(1, round(sampler.patch_px * m / slide.mpp))
+        pixels = Image.fromarray(slide.read(int(column * cell_px), int(row * cell_px), slide.mpp, size))
+        slide.close()
+        enlarged = np.array(pixels.resize((sampler.patch_px, sampler.patch_px), Image.Resampling.NEAREST))
+        found.append((enlarged, f"slide too coarse:\n{index.mpp[k]:.3g} µm/px, {m:g} asked"))
+    return found

@@ -20,7 +20,7 @@ from pathssl.augment import MultiCrop
 from pathssl.data.holdout import held_out_cases
 from pathssl.data.loader import Loader
 from pathssl.data.patches import PatchReader
-from pathssl.data.sampling import Sampler
+from pathssl.data.sampling import Region, Sampler
 from pathssl.errors import UserError
 from pathssl.files import locked
 from pathssl.identity import flatten
@@ -196,13 +196,15 @@ class Data:
                 "No case is held out (there is only one, or data.held_out.fraction=0): RankMe and ODCorr use training slides."
             )
             self.held_out_slides = self.training_slides
-        self.sampler = self._sampler(
-            self.training_slides, **config["magnification"], patch_px=config["resolution"]["patch_px"]
+        self.sampler = Sampler(
+            self.index,
+            slides=self.training_slides,
+            **config["magnification"],
+            patch_px=config["resolution"]["patch_px"],
+            min_tissue=config["data"]["foreground"]["min_tissue"],
+            batch_size=config["batch"]["size"],
+            region=Region(**config["region"]),
         )
-
-    def _sampler(self, slides: np.ndarray, *, mpp: list[float], weight: list[float], patch_px: int) -> Sampler:
-        min_tissue = self.config["data"]["foreground"]["min_tissue"]
-        return Sampler(self.index, slides=slides, mpp=mpp, weight=weight, patch_px=patch_px, min_tissue=min_tissue)
 
     @property
     def fingerprint(self) -> str:
@@ -223,19 +225,23 @@ class Data:
 
     def loader(self) -> Loader:
         settings = self.config["loader"]
-        return Loader(
-            self.reader(self.config["seed"]),
-            batch_size=self.config["batch"]["size"],
-            workers=settings["workers"],
-            prefetch=settings["prefetch"],
-        )
+        return Loader(self.reader(self.config["seed"]), workers=settings["workers"], prefetch=settings["prefetch"])
 
     @cached_property
     def held_out_patches(self) -> np.ndarray:
         """(N, G, G, 3) uint8: one fixed set for all arms and seeds of a study, of the global views' size."""
         settings, mpp = self.config["unsupervised"], self.config["data"]["held_out"]["mpp"]
         size = self.config["resolution"]["global_px"]
-        sampler = self._sampler(self.held_out_slides, mpp=mpp, weight=[1.0] * len(mpp), patch_px=size)
+        sampler = Sampler(
+            self.index,
+            slides=self.held_out_slides,
+            mpp=mpp,
+            weight=[1.0] * len(mpp),
+            patch_px=size,
+            min_tissue=self.config["data"]["foreground"]["min_tissue"],
+            batch_size=settings["patches"],
+            region=Region(patches=1, width=1.0, chunk_batches=1),
+        )
         reader = PatchReader(sampler, seed=settings["seed"], open_slides=self.config["loader"]["open_slides"])
         pixels = reader.read(np.arange(settings["patches"])).pixels
         reader.close()

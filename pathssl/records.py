@@ -99,22 +99,6 @@ def cut_metrics(run: Path, step: int) -> None:
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
-def append_replaced(run: Path, step: int, replaced: list[tuple[int, str, str]]) -> None:
-    """Adds to replaced.jsonl the patches of `step` that could not be decoded, as (number, slide, reason)."""
-    with open(Path(run) / "replaced.jsonl", "a", encoding="utf-8") as file:
-        for patch, slide, reason in replaced:
-            file.write(json.dumps({"step": step, "patch": patch, "slide": slide, "reason": reason}) + "\n")
-
-
-def cut_replaced(run: Path, step: int) -> None:
-    """Keeps what belongs to the steps before `step`, for a run that is resumed there."""
-    path = Path(run) / "replaced.jsonl"
-    if path.is_file():
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        write_atomic(path, "".join(line for line in whole if json.loads(line)["step"] < step))
-
-
 def _plain(value: object) -> object:
     """`value` as JSON can hold it: scalars of NumPy and torch become Python's, NaN and infinities None."""
     if hasattr(value, "item"):
@@ -174,6 +158,19 @@ def read_json(path: Path) -> dict | None:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}. Remove it; the run writes it again.") from error
+
+
+# ---- coverage.json
+
+
+def write_coverage(run: Path, step: int, coverage: Mapping[str, object]) -> None:
+    """Replaces coverage.json: which slides the first `step` steps saw, as data/coverage.py tells it."""
+    write_atomic(Path(run) / "coverage.json", json.dumps({"step": step, **coverage}, indent=1) + "\n")
+
+
+def read_coverage(run: Path) -> dict | None:
+    """What `write_coverage` wrote last; None before the first checkpoint."""
+    return read_json(Path(run) / "coverage.json")
 
 
 # ---- probes/

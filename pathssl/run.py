@@ -187,6 +187,8 @@ def _say_what_starts(config, recipe: Recipe, objective, device: torch.device, da
         recipe.momentum,
         len(data.training_slides),
     )
+    for path, reason in data.index.quarantined:
+        log.warning("%s is left out: %s", path, reason)
 
 
 class _Status:

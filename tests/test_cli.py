@@ -14,7 +14,7 @@ def pathssl(*arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
 
 
-@pytest.mark.parametrize("verb", ["index", "gallery", "report"])
+@pytest.mark.parametrize("verb", ["index", "gallery", "replay", "report"])
 def test_every_verb_has_help_with_an_example(verb, tmp_path):
     done = pathssl(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0 and f"example: python -m pathssl {verb} " in " ".join(done.stdout.split())
@@ -33,15 +33,42 @@ def test_index_lists_slides_and_quarantine_for_machines(cohort, tmp_path):
 def test_gallery_draws_slides_patches_and_views(small, tmp_path):
     done = pathssl("gallery", *small, "--to", "pictures", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    names = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert done.stdout.strip() == "pictures/index.html"
+    pictures = list((tmp_path / "pictures").glob("*.png"))
+    names = {path.name for path in pictures}
     assert {"accepted.png", "rejected.png", "views.png"} <= names and any(name.startswith("slide_") for name in names)
-    assert all(Image.open(path).size[0] > 50 for path in (tmp_path / "pictures").iterdir())
+    assert all(Image.open(path).size[0] > 50 for path in pictures)
+
+
+def test_replay_names_what_a_run_is_going_to_see_for_machines(small, tmp_path):
+    compose_and_write(small, tmp_path / "outputs/small/default/seed0")
+    done = pathssl("replay", "outputs/small/default/seed0", "--step", 3, "--to", "step3", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert (answer["step"], answer["trained"], answer["replaced"]) == (3, False, [])
+    assert [row["patch"] for row in answer["patches"]] == list(range(16, 24))
+    assert set(answer["patches"][0]) == {"patch", "slide", "case", "site", "x0", "y0", "mpp", "redraws"}
+    assert (tmp_path / answer["page"]).is_file() and "has not come to step 3 yet (0 of 8 are done)" in done.stderr
+
+
+def compose_and_write(overrides, folder):
+    """A run's config.yaml, as it stands before its first step."""
+    from pathssl import parts
+    from pathssl.cli import compose
+    from pathssl.identity import config_text
+    from pathssl.run import derived
+
+    config = compose(overrides)
+    config["derived"] = derived(config) | {"slides": parts.Data(config).fingerprint}
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(config_text(config))
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
         (["report", "nowhere"], "nowhere"),
+        (["replay", "nowhere", "--step", "1"], "There is no run in nowhere"),
         (["index", "dta.path=x"], "Did you mean data.path"),
         (["index", "data=folder", "data.path=nowhere"], "data.path=nowhere"),
         (["index", "data=foldr"], "folder"),

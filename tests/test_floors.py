@@ -10,14 +10,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "errors": 0,  # the ground itself
-    **dict.fromkeys(["files", "seeding"], 0.5),
-    **dict.fromkeys(["schedules", "records", "distributed", "environment", "metrics"], 1),
+    **dict.fromkeys(["files", "seeding", "worker"], 0.5),
+    **dict.fromkeys(["schedules", "records", "replaced", "distributed", "environment", "metrics"], 1),
     **dict.fromkeys(["slides", "augment", "models", "report"], 2),
     **dict.fromkeys(["data", "objectives"], 3),
     **dict.fromkeys(["probes"], 4),
     **dict.fromkeys(["training"], 5),
-    **dict.fromkeys(["identity", "parts", "pictures", "run", "gallery", "export"], 6),
-    **dict.fromkeys(["launch", "bench"], 7),
+    **dict.fromkeys(["identity", "parts", "pictures", "run", "gallery", "replay", "replay_album", "export"], 6),
+    **dict.fromkeys(["launch", "bench", "doctor"], 7),
     **dict.fromkeys(["cli", "__main__", "complaints"], 8),
 }
 

@@ -150,11 +150,9 @@ def test_a_folder_that_is_no_run_has_no_seed(tmp_path):
         records.seed_of(tmp_path / "latest")
 
 
-def test_replaced_patches_are_written_down_and_cut_on_resume(tmp_path):
-    records.append_replaced(tmp_path, 3, [(40, "a.svs", "bad tile")])
-    records.append_replaced(tmp_path, 5, [(61, "b.svs", "bad tile"), (62, "b.svs", "bad tile")])
-    with open(tmp_path / "replaced.jsonl", "a") as file:
-        file.write('{"step": 4')  # the half line of a killed process
-    records.cut_replaced(tmp_path, 5)
-    lines = [json.loads(line) for line in (tmp_path / "replaced.jsonl").read_text().splitlines()]
-    assert lines == [{"step": 3, "patch": 40, "slide": "a.svs", "reason": "bad tile"}]
+def test_coverage_is_replaced_as_a_whole_and_says_by_which_step(tmp_path):
+    assert records.read_coverage(tmp_path) is None
+    for step in (4, 8):
+        records.write_coverage(tmp_path, step, {"total": {"patches": 8 * step}})
+    assert records.read_coverage(tmp_path) == {"step": 8, "total": {"patches": 64}}
+    assert [path.name for path in tmp_path.iterdir()] == ["coverage.json"]

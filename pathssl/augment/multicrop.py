@@ -31,6 +31,10 @@ class MultiCrop:
 
     `hed`, `jitter`, `grey`, `blur`, `solarise` are the settings of the classes of these names, or None to switch one
     off.
+
+    Tested to equal references on floats in [0, 1] with the same parameters: torchvision v2's antialiased resized_crop within
+    2e-6, its gaussian_blur within 1e-6, each of its colour adjustments within 1e-5 (four in a row 3e-5), scikit-image's
+    rgb2hed and hed2rgb within 1e-5 where no stain is negative (see `Hed`); whole normalised views within 1e-4.
     """
 
     def __init__(

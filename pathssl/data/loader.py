@@ -1,30 +1,29 @@
 """Batches of raw uint8 patches, prepared ahead by worker processes, in order.
 
-The workers are spawned, not forked (no inherited threads), never import torch (cuCIM must come first, and start-up stays short) and
-write into shared memory, so that a batch crosses processes without being pickled.
+A chunk is the batches over which the patches of a region are spread (one batch where each patch is drawn by itself). It is read in units
+of a few rows: the same rows of all its batches, hence whole regions. Workers read units straight into shared memory, so that a batch
+crosses processes without being copied; ranks share a batch by rows in the same way.
 """
 
-import multiprocessing
-import os
-import queue
-import signal
+import math
 import time
-import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from multiprocessing.shared_memory import SharedMemory
+from itertools import pairwise
 
-import numpy as np
-
+from pathssl.data.crew import Alone, Crew
 from pathssl.data.patches import Patches, PatchReader
-from pathssl.slides.slide import SlideError
+from pathssl.data.unit import Memory, Unit
+from pathssl.errors import UserError
 
-_POLL_S = 2.0
+_UNIT_READS = (
+    64  # fewer: sampling costs more for each patch; more: the first batch comes later, and workers wait for one another
+)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Step `step`'s patches of this process, and the seconds that the trainer waited for them."""
+    """Step `step`'s patches of this process, valid until the next batch is asked for, and the seconds that were waited for them."""
 
     step: int
     patches: Patches
@@ -32,99 +31,62 @@ class Batch:
 
 
 class Loader:
-    """Yields the batches of steps first ... last - 1. Batch `step` holds patches step * batch_size ... (step + 1) * batch_size - 1.
+    """Yields the batches of steps first ... last - 1; with B patches a batch, that of `step` has the patches step B ... (step + 1) B - 1.
 
-    workers: processes; 0 reads in this one. prefetch: batches that each worker prepares ahead.
+    This process gets its `rank`'s equal share of the rows of each batch.
+    workers: processes; 0 reads in this one. prefetch: batches that they prepare ahead, rounded up to whole chunks.
     """
 
-    def __init__(self, reader: PatchReader, *, batch_size: int, workers: int, prefetch: int):
-        self.reader, self.batch_size, self.workers, self.prefetch = reader, batch_size, workers, max(1, prefetch)
+    def __init__(self, reader: PatchReader, *, workers: int, prefetch: int, rank: int = 0, world_size: int = 1):
+        batch_size = reader.sampler.batch_size
+        if batch_size % world_size:
+            raise UserError(
+                f"A batch of {batch_size} patches cannot be shared equally by {world_size} processes: choose a batch size that "
+                f"{world_size} divides."
+            )
+        share = batch_size // world_size
+        self.reader, self.workers, self.prefetch = reader, workers, prefetch
+        self.rows = range(rank * share, (rank + 1) * share)
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
-        if self.workers == 0:
-            for step in range(first, last):
-                start = time.perf_counter()
-                patches = self.reader.read(self._indices(step))
-                yield Batch(step, patches, time.perf_counter() - start)
-            self.reader.close()
-        else:
-            yield from self._from_workers(first, last)
-
-    def _indices(self, step: int) -> np.ndarray:
-        return np.arange(step * self.batch_size, (step + 1) * self.batch_size)
-
-    def _from_workers(self, first: int, last: int) -> Iterator[Batch]:
-        context = multiprocessing.get_context("spawn")
-        size = self.reader.sampler.patch_px
-        shape = (self.batch_size, size, size, 3)
-        slots = min(self.workers * self.prefetch, max(1, last - first))
-        memory = [SharedMemory(create=True, size=int(np.prod(shape))) for _ in range(slots)]
-        todo, done = context.Queue(), context.Queue()
-        processes = [
-            context.Process(
-                target=_work, args=(self.reader, shape, [m.name for m in memory], todo, done, os.getpid()), daemon=True
-            )
-            for _ in range(self.workers)
-        ]
+        chunks = list(self._chunks(first, last))
+        chunk_batches = self.reader.sampler.chunk_batches
+        ahead = math.ceil(self.prefetch / chunk_batches) if self.workers else 0
+        slots = max(1, min(len(chunks), 1 + ahead))
+        memory = Memory(
+            slots=slots,
+            batches=chunk_batches,
+            rows=self.rows,
+            patch_px=self.reader.sampler.patch_px,
+            workers=self.workers,
+        )
+        crew = Crew(self.reader, memory, self.workers) if self.workers else Alone(self.reader, memory)
         try:
-            for process in processes:
-                process.start()
-            for slot, step in enumerate(range(first, min(first + slots, last))):
-                todo.put((step, self._indices(step), slot))
-            ready: dict[int, tuple[int, Patches]] = {}
-            for step in range(first, last):
-                start = time.perf_counter()
-                while step not in ready:
-                    arrived, slot, draws, replaced, error = self._receive(done, processes)
-                    if error is not None:
-                        raise RuntimeError(f"A worker could not read the patches of step {arrived}:\n{error}")
-                    ready[arrived] = slot, Patches(np.ndarray(shape, np.uint8, memory[slot].buf), draws, replaced)
-                slot, patches = ready.pop(step)
-                batch = Batch(
-                    step, Patches(patches.pixels.copy(), patches.draws, patches.replaced), time.perf_counter() - start
-                )
-                del patches
-                if step + slots < last:
-                    todo.put((step + slots, self._indices(step + slots), slot))
-                yield batch
+            for turn in range(slots if chunks else 0):
+                crew.start(turn, self._units(turn, chunks[turn]))
+            for turn, steps in enumerate(chunks):
+                slot = turn % slots
+                since = time.perf_counter()
+                replaced = crew.finish(slot)
+                waited_s = time.perf_counter() - since
+                for step in steps:
+                    own = [fault for fault in replaced if fault[0] // self.reader.sampler.batch_size == step]
+                    yield Batch(step, memory.patches(slot, step, own), waited_s)
+                    waited_s = 0.0
+                if turn + slots < len(chunks):
+                    crew.start(slot, self._units(slot, chunks[turn + slots]))
         finally:
-            for process in processes:
-                if process.pid is not None:
-                    process.kill()
-                    process.join()
-            ready = {}
-            for block in memory:
-                block.unlink()
-                block.close()
+            crew.close()
 
-    @staticmethod
-    def _receive(done: multiprocessing.Queue, processes: list) -> tuple:
-        while True:
-            try:
-                return done.get(timeout=_POLL_S)
-            except queue.Empty:
-                for process in processes:
-                    if not process.is_alive():
-                        raise RuntimeError(
-                            f"A worker that reads patches died (exit code {process.exitcode}; -9 means killed, often for memory). "
-                            "Repeat the command to resume; loader.workers=0 reads in the training process."
-                        ) from None
+    def _chunks(self, first: int, last: int) -> Iterator[range]:
+        """The steps first ... last - 1, cut where chunks begin."""
+        size = self.reader.sampler.chunk_batches
+        for start in range(first - first % size, last, size):
+            yield range(max(first, start), min(last, start + size))
 
-
-def _work(reader: PatchReader, shape: tuple, names: list[str], todo, done, parent: int) -> None:
-    """A worker's life: steps in, patches into shared memory, until the parent is gone."""
-    done.cancel_join_thread()  # when the trainer is gone nobody reads the queue, and waiting for that would keep this process for ever
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
-        signal.signal(number, signal.SIG_IGN)  # meant for the trainer, which ends its workers itself
-    memory = [SharedMemory(name=name) for name in names]
-    arrays = [np.ndarray(shape, np.uint8, block.buf) for block in memory]
-    while os.getppid() == parent:
-        try:
-            step, indices, slot = todo.get(timeout=_POLL_S)
-        except queue.Empty:
-            continue
-        try:
-            patches = reader.read(indices, arrays[slot])
-            done.put((step, slot, patches.draws, patches.replaced, None))
-        except (SlideError, ValueError, OSError, RuntimeError, ArithmeticError, LookupError, MemoryError):
-            done.put((step, slot, None, None, traceback.format_exc()))
+    def _units(self, slot: int, steps: range) -> list[Unit]:
+        """The rows of these steps in parts of nearly equal size."""
+        reads = len(self.rows) * len(steps) / self.reader.sampler.region.patches
+        parts = min(len(self.rows), math.ceil(reads / _UNIT_READS))
+        bounds = [self.rows.start + len(self.rows) * part // parts for part in range(parts + 1)]
+        return [Unit(slot, steps, range(*rows)) for rows in pairwise(bounds)]

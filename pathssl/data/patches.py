@@ -3,7 +3,8 @@
 import logging
 import time
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from pathssl.slides.slide import Slide, SlideError
 log = logging.getLogger(__name__)
 _MAX_REDRAWS = 20
 _RETRY_S = (0.5, 2.0, 8.0)
+
+
+class Unreachable(RuntimeError):
+    """A slide that cannot be read now, though its file may be sound: the run stops, and can be resumed."""
 
 
 @dataclass
@@ -25,51 +30,88 @@ class Patches:
 
 
 class PatchReader:
-    """Reads the patches of a run by number. Keeps at most `open_slides` slides open (least recently used leave first)."""
+    """Reads the patches of a run by number. Keeps at most `open_slides` slides open (least recently used leave first).
+
+    broken: {(index, redraw): reason} of patches that are not even to be tried, because reading them ends the process.
+    mark: if given, an array whose two numbers always say which (index, redraw) is being read.
+    """
 
     def __init__(self, sampler: Sampler, *, seed: int, open_slides: int):
         self.sampler, self.seed, self.open_slides = sampler, seed, open_slides
+        self.broken: dict[tuple[int, int], str] = {}
+        self.mark: np.ndarray = np.zeros(2, np.int64)
         self._open: OrderedDict[int, Slide] = OrderedDict()
 
-    def read(self, indices: np.ndarray, out: np.ndarray | None = None) -> Patches:
-        """Patches number `indices`, into `out` where given.
+    def read(self, indices: np.ndarray, out: Sequence[np.ndarray] | None = None, *, singly: bool = False) -> Patches:
+        """Patches number `indices`, into the n arrays (P, P, 3) of `out` where given.
 
-        A patch that cannot be decoded is replaced by the next draw of its own counter, and recorded; a fault that may pass (network,
-        file server) is retried and then raised, so that the run stops and can be resumed.
+        Patches of one region are read together, unless `singly`. A patch that cannot be decoded is replaced by the next draw of its
+        own counter, and recorded; a fault that may pass (network, file server) is retried and then raised, so that the run stops and
+        can be resumed.
         """
         size = self.sampler.patch_px
         pixels = np.empty((len(indices), size, size, 3), np.uint8) if out is None else out
         draws = self.sampler.sample(self.seed, indices)
-        replaced = []
-        for row, index in enumerate(indices):
-            redraw = 0
-            while True:
-                k = int(draws.slide[row])
-                try:
-                    pixels[row] = self._pixels(k, int(draws.x0[row]), int(draws.y0[row]), float(draws.mpp[row]))
-                    break
-                except SlideError as error:
-                    self._close(k)
-                    redraw += 1
-                    replaced.append((int(index), self.sampler.index.paths[k], str(error)))
-                    if redraw > _MAX_REDRAWS:
-                        raise SlideError(
-                            f"Patch {index} could not be read in {redraw} draws; the last reason: {error}"
-                        ) from error
-                    other = self.sampler.sample(self.seed, np.array([index]), redraw)
-                    for name in ("slide", "x0", "y0", "mpp", "views_seed"):
-                        getattr(draws, name)[row] = getattr(other, name)[0]
-        return Patches(pixels, draws, replaced)
+        indices, replaced = [int(index) for index in indices], []
+        for rows in _together(draws):
+            if len(rows) == 1 or singly or not self._read_region(indices, draws, rows, pixels):
+                for row in rows:
+                    self._read_one(indices[row], draws, row, pixels[row], replaced)
+        self._at(-1, -1)
+        return Patches(pixels, draws, sorted(replaced, key=lambda fault: fault[0]))
 
-    def _pixels(self, k: int, x0: int, y0: int, mpp: float) -> np.ndarray:
+    def _read_region(self, indices: list[int], draws: Draws, rows: list[int], pixels: Sequence[np.ndarray]) -> bool:
+        """False where some part of the region cannot be decoded: then each patch has to be looked at by itself, so that which ones are
+        replaced does not depend on which were asked for together."""
+        if self.broken and any((indices[row], 0) in self.broken for row in rows):
+            return False
+        self._at(indices[rows[0]], 0)
+        k, mpp = int(draws.slide[rows[0]]), float(draws.mpp[rows[0]])
+        try:
+            self._pixels(k, draws.x0[rows].tolist(), draws.y0[rows].tolist(), mpp, [pixels[row] for row in rows])
+        except SlideError:
+            self._close(k)
+            return False
+        return True
+
+    def _read_one(self, index: int, draws: Draws, row: int, pixels: np.ndarray, replaced: list) -> None:
+        """Reads patch `index` into `pixels`; where it has to be replaced, `draws` and `replaced` say so."""
+        for redraw in range(_MAX_REDRAWS + 1):
+            k = int(draws.slide[row])
+            try:
+                self._at(index, redraw)
+                if (index, redraw) in self.broken:
+                    raise SlideError(self.broken[index, redraw])
+                self._pixels(k, [int(draws.x0[row])], [int(draws.y0[row])], float(draws.mpp[row]), [pixels])
+                return
+            except SlideError as error:
+                self._close(k)
+                name = self.sampler.index.paths[k]
+                last = str(error).removeprefix(f"{self.sampler.index.root / name}: ")
+                replaced.append((index, name, last))
+                other = self.sampler.sample(self.seed, np.array([index]), redraw + 1)
+                for column in fields(Draws):
+                    getattr(draws, column.name)[row] = getattr(other, column.name)[0]
+        raise SlideError(
+            f"Patch {index} could not be read in {_MAX_REDRAWS + 1} draws; the last reason: {name}: {last}"
+        )
+
+    def _at(self, index: int, redraw: int) -> None:
+        self.mark[0], self.mark[1] = index, redraw
+
+    def _pixels(self, k: int, x0: list[int], y0: list[int], mpp: float, out: list[np.ndarray]) -> None:
         for wait_s in (*_RETRY_S, None):
             try:
-                return self._slide(k).read(x0, y0, mpp, self.sampler.patch_px)
+                return self._slide(k).read_patches(x0, y0, mpp, out)
             except OSError as error:
                 self._close(k)
+                name = self.sampler.index.paths[k]
                 if wait_s is None:
-                    raise
-                log.warning("%s: %s; trying again in %g s", self.sampler.index.paths[k], error, wait_s)
+                    raise Unreachable(
+                        f"{name} cannot be read now, also after {len(_RETRY_S)} more attempts: {error}. When the slide is back, repeat the "
+                        "command: the run goes on from its last checkpoint. (A run without the slide is another run.)"
+                    ) from error
+                log.warning("%s: %s; trying again in %g s", name, error, wait_s)
                 time.sleep(wait_s)
         raise AssertionError("unreachable")
 
@@ -89,3 +131,11 @@ class PatchReader:
     def close(self) -> None:
         for k in list(self._open):
             self._close(k)
+
+
+def _together(draws: Draws) -> list[list[int]]:
+    """The rows of `draws` region by region, those of a slide after one another, so that each slide is opened once."""
+    groups: dict[tuple[int, int], list[int]] = {}
+    for row, place in enumerate(zip(draws.slide.tolist(), draws.region.tolist(), strict=True)):
+        groups.setdefault(place, []).append(row)
+    return [groups[place] for place in sorted(groups)]

@@ -5,9 +5,12 @@ import io
 
 from pathssl.report import words
 from pathssl.report.comparison import Comparison, Reading, Verdict
+from pathssl.report.coverage import Account
 from pathssl.report.statistics import Estimate
 from pathssl.report.study import Study
 from pathssl.report.tables import run_rows, state_counts
+
+_NAMED = 10  # slides that a sentence of the Markdown names
 
 
 def arms_csv(comparisons: list[Comparison]) -> str:
@@ -44,6 +47,28 @@ def runs_csv(study: Study) -> str:
     return _csv(lines)
 
 
+def coverage_csv(slides: Account) -> str:
+    """One line for each arm and magnification (empty: all of them), with means over the arm's runs."""
+    lines = [{"arm": arm, "runs": one.runs} | row for one in slides.covered for arm in one.arms for row in one.rows]
+    return _csv(lines)
+
+
+def faults_csv(slides: Account) -> str:
+    """One line for each slide that was left out (quarantined), and for each on which draws failed (replaced)."""
+    lines = [
+        {"slide": slide, "fault": "quarantined", "draws": None, "runs": None, "reason": one.reason}
+        | {"arms": " ".join(one.arms)}
+        for one in slides.quarantined
+        for slide in one.slides
+    ]
+    lines += [
+        {"slide": one.slide, "fault": "replaced", "draws": one.draws, "runs": one.runs, "reason": one.reason}
+        | {"arms": " ".join(one.arms)}
+        for one in slides.replaced
+    ]
+    return _csv(lines)
+
+
 def _csv(lines: list[dict]) -> str:
     text = io.StringIO()
     if lines:
@@ -54,9 +79,14 @@ def _csv(lines: list[dict]) -> str:
 
 
 def markdown(
-    study: Study, reading: Reading, comparisons: list[Comparison], answers: list[Verdict], gain: str | None
+    study: Study,
+    reading: Reading,
+    comparisons: list[Comparison],
+    answers: list[Verdict],
+    gain: str | None,
+    slides: Account,
 ) -> str:
-    """The verdict and the arms' tables, for a README or an issue."""
+    """The verdict, the arms' tables and what was seen of the slides, for a README or an issue."""
     lines = [f"# {_plain(study.name)}", ""]
     if study.question:
         lines += [_plain(study.question), ""]
@@ -86,7 +116,36 @@ def markdown(
             ]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join(lines + _slides(study, slides))
+
+
+def _slides(study: Study, slides: Account) -> list[str]:
+    lines = ["## Slides", ""] if slides.covered or slides.quarantined or slides.replaced else []
+    if slides.covered:
+        lines += ["| arms | magnification | patches | slides | cases | sites | tissue, mm² | read, mm² | times over |"]
+        lines += ["|---|---|---:|---:|---:|---:|---:|---:|---:|"]
+    for one in slides.covered:
+        arms = "all" if len(one.arms) == len(study.arms) else _plain(", ".join(one.arms))
+        for row in one.rows:
+            cells = [arms, words.magnification(row["mpp"]), words.mean_count(row["patches"])]
+            cells += [f"{words.mean_count(row['slides'])} of {words.mean_count(row['usable_slides'])}"]
+            cells += [words.mean_count(row["cases"]), words.mean_count(row["sites"])]
+            cells += [words.quantity(row[name]) for name in ("tissue_mm2", "read_mm2", "times_over")]
+            lines.append(f"| {' | '.join(cells)} |")
+    lines += [""] if slides.covered else []
+    for one in slides.quarantined:
+        lines.append(
+            f"- In quarantine, {words.plural(len(one.slides), 'slide')}: {_plain(one.reason)}: {_some(one.slides)}"
+        )
+    if slides.sentence:
+        lines += [f"- {slides.sentence} {_some([one.slide for one in slides.replaced])}"]
+    return [*lines, ""] if lines else []
+
+
+def _some(slides: list[str]) -> str:
+    more = len(slides) - _NAMED
+    named = ", ".join(_plain(slide) for slide in slides[:_NAMED])
+    return f"{named} and {more} more (faults.csv)" if more > 0 else named
 
 
 def _plain(text: str) -> str:

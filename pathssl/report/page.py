@@ -21,6 +21,7 @@ from pathssl.report.comparison import (
     verdicts,
     why_no_interval,
 )
+from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
 from pathssl.report.pictures import strips
 from pathssl.report.study import Study, read_study
@@ -30,7 +31,7 @@ _STRIPS = {"patches.png": "Sampled patches", "views.png": "Their augmented views
 
 
 def write_report(folder: Path) -> Path:
-    """The path of <folder>/report/index.html, written with arms.csv, runs.csv and report.md beside it.
+    """The path of <folder>/report/index.html, written with CSV files and report.md beside it.
 
     `folder` is a study's (outputs/<study>), an arm's or a run's; runs may still be going on.
     """
@@ -39,16 +40,24 @@ def write_report(folder: Path) -> Path:
     comparisons = [compare(study, key, reading) for key in study.metrics]
     answers = verdicts(comparisons[0]) if comparisons else []
     gain = gain_sentence(comparisons[0]) if comparisons else None
+    slides = account(study, reading.runs)
     target = study.folder / "report"
     write_atomic(target / "arms.csv", exports.arms_csv(comparisons))
     write_atomic(target / "runs.csv", exports.runs_csv(study))
-    write_atomic(target / "report.md", exports.markdown(study, reading, comparisons, answers, gain))
-    write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain))
+    write_atomic(target / "coverage.csv", exports.coverage_csv(slides))
+    write_atomic(target / "faults.csv", exports.faults_csv(slides))
+    write_atomic(target / "report.md", exports.markdown(study, reading, comparisons, answers, gain, slides))
+    write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain, slides))
     return target / "index.html"
 
 
 def _page(
-    study: Study, reading: Reading, comparisons: list[Comparison], answers: list[Verdict], gain: str | None
+    study: Study,
+    reading: Reading,
+    comparisons: list[Comparison],
+    answers: list[Verdict],
+    gain: str | None,
+    slides: Account,
 ) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
@@ -79,6 +88,7 @@ def _page(
         pictures=[(caption, strips(study, name)) for name, caption in _STRIPS.items()],
         differences=tables.config_differences(study),
         data=tables.data_rows(study),
+        slides=slides,
         runs=tables.run_rows(study),
         commands=_commands(study),
     )

@@ -38,6 +38,7 @@ class Run:
     status: dict | None
     environment: dict | None
     data: dict | None
+    coverage: dict | None
     series: dict[str, Series]
 
     @property
@@ -132,6 +133,7 @@ def read_run(folder: Path) -> Run:
         status=records.read_status(folder),
         environment=records.read_json(folder / "environment.json"),
         data=records.read_json(folder / "data.json"),
+        coverage=records.read_coverage(folder),
         series=_columns(records.read_rows(folder)),
     )
 

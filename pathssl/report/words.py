@@ -78,6 +78,23 @@ def compact(value: float) -> str:
     return f"{value:g}".replace("-", "−")
 
 
+def magnification(mpp: float | None) -> str:
+    """0.5 µm/px (20×), as a scanner's objective of 10 / mpp would give it; None is all of them together."""
+    return "all" if mpp is None else f"{mpp:g} µm/px ({10 / mpp:.3g}×)"
+
+
+def quantity(value: float) -> str:
+    """Of any size, in three digits or, from 1 000 on, whole: 0.12, 3.5, 47.1, 1 830."""
+    if value >= 999.5:
+        return count(value)
+    return f"{value:.3g}"
+
+
+def mean_count(value: float) -> str:
+    """A count, or a mean of counts, which may be broken: 24, 23.7."""
+    return count(value) if value == round(value) else f"{value:,.1f}".replace(",", "\u202f")
+
+
 def plural(n: int, noun: str) -> str:
     """1 seed, 2 seeds."""
     return f"{n} {noun}{'' if n == 1 else 's'}"

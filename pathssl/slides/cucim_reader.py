@@ -32,7 +32,8 @@ def available() -> tuple[bool, str]:
 
     The first call loads cuCIM with its decoders: call it before torch is imported on machines without an NVIDIA driver.
     """
-    if not _decoders_loaded() and "torch" in sys.modules and not _has_nvidia_driver():
+    asked_before = _load.cache_info().currsize > 0
+    if not (asked_before or _decoders_loaded()) and "torch" in sys.modules and not _has_nvidia_driver():
         reason = "torch was imported before cuCIM and there is no NVIDIA driver; loading cuCIM now would hang"
         _log_once(reason)
         return False, reason
@@ -78,9 +79,9 @@ def refusal(layout: TiffLayout) -> str | None:
         if not level.tiled:
             return "cuCIM reads untiled files slowly and as RGBA"
         if level.compression not in CODECS:
-            return f"cuCIM does not decode {level.page.compression.name} tiles"
+            return f"cuCIM does not decode {level.codec} tiles"
         if level.predictor != 1 and level.compression not in PREDICTOR_CODECS:
-            return f"cuCIM crashes on {level.page.compression.name} tiles with a predictor"
+            return f"cuCIM crashes on {level.codec} tiles with a predictor"
     if layout.sparse:
         return "cuCIM shows tiles that the file does not store as black"
     return None
@@ -105,6 +106,7 @@ class CucimReader:
         self.sizes = [tuple(size) for size in resolutions["level_dimensions"]]
         self._downsamples = resolutions["level_downsamples"]
         self._tiles = TifffileReader(path, layout)
+        self.tile_px = self._tiles.tile_px
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """(height, width, 3) uint8: level pixels from (x, y); the window must lie inside the level."""

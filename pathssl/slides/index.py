@@ -2,6 +2,7 @@
 
 INDEX/index.json       settings, root, quarantined slides with their reasons
 INDEX/slides.parquet   one row a slide
+INDEX/levels.npy       the levels of all slides, one after another: `structure.LEVEL`
 INDEX/tissue.u8        the tissue grids, one after another        INDEX/cells.i32   the cells with enough tissue
 INDEX.progress.jsonl   beside it, only while it is being built
 """
@@ -24,13 +25,12 @@ from pathssl.slides.catalogue import Entry, list_slides
 from pathssl.slides.foreground import METHODS
 from pathssl.slides.progress import Progress
 from pathssl.slides.slide import READERS
-from pathssl.slides.slide_index import SlideIndex
+from pathssl.slides.slide_index import VERSION, SlideIndex
 from pathssl.slides.survey import Fault, Finding, Job, survey_all
 
 __all__ = ["SlideIndex", "build_index"]
 
 log = logging.getLogger(__name__)
-VERSION = 1  # of the files and of what is found in slides; an index of another version is built anew
 _REASONS_SHOWN = 10
 
 
@@ -134,7 +134,7 @@ class _Findings:
         if name in self._old_faults:
             return self._old_faults[name]
         index, row = self._index, self._rows[name]
-        return Finding(int(index.width[row]), int(index.height[row]), float(index.mpp[row]), index.tissue(row))
+        return Finding(float(index.mpp[row]), index.tissue(row), index.structure(row))
 
     def refuse_nothing_usable(self) -> None:
         reasons = []
@@ -188,7 +188,7 @@ def _is_current(index: SlideIndex, entries: dict[str, Entry], fingerprints: dict
 
 
 def _write(folder: Path, root: Path, settings: dict, entries: dict[str, Entry], findings: _Findings) -> None:
-    rows, quarantined = [], []
+    rows, quarantined, levels = [], [], []
     least = settings["min_tissue"] * 255
     with open(folder / "tissue.u8", "wb") as tissue_file, open(folder / "cells.i32", "wb") as cells_file:
         for name, entry in entries.items():
@@ -196,7 +196,8 @@ def _write(folder: Path, root: Path, settings: dict, entries: dict[str, Entry], 
             if isinstance(finding, Fault):
                 quarantined.append([name, fingerprint, finding.reason])
                 continue
-            cells = np.flatnonzero(finding.tissue >= least).astype(np.int32)
+            cells, file = np.flatnonzero(finding.tissue >= least).astype(np.int32), finding.structure
+            levels.append(file.levels)
             tissue_file.write(finding.tissue.tobytes())
             cells_file.write(cells.tobytes())
             rows.append(
@@ -205,9 +206,13 @@ def _write(folder: Path, root: Path, settings: dict, entries: dict[str, Entry], 
                     "fingerprint": fingerprint,
                     "case": entry.case,
                     "site": entry.site,
-                    "width": finding.width,
-                    "height": finding.height,
+                    "width": int(file.levels["width"][0]),
+                    "height": int(file.levels["height"][0]),
                     "mpp": finding.mpp,
+                    "levels": len(file.levels),
+                    "vendor": file.vendor,
+                    "file_bytes": file.file_bytes,
+                    "modified_ns": file.modified_ns,
                     "rows": finding.tissue.shape[0],
                     "columns": finding.tissue.shape[1],
                     "cells": len(cells),
@@ -215,5 +220,6 @@ def _write(folder: Path, root: Path, settings: dict, entries: dict[str, Entry], 
                 }
             )
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "slides.parquet")
-    facts = {"settings": settings, "root": str(root), "quarantined": quarantined}
+    np.save(folder / "levels.npy", np.concatenate(levels))
+    facts = {"version": VERSION, "settings": settings, "root": str(root), "quarantined": quarantined}
     (folder / "index.json").write_text(json.dumps(facts, indent=1))

@@ -4,10 +4,10 @@ Only files whose geometry is plain TIFF are described here (Aperio, OME, generic
 (NDPI, Leica, Philips, Ventana, ...) are OpenSlide's business.
 """
 
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -22,6 +22,7 @@ APERIO_JPEG2000 = 33005
 _RGB, _YCBCR = 2, 6
 _CONVERTING_CODECS = (JPEG, APERIO_JPEG2000_YCBCR, 50001)  # 50001 WebP: their decoders give RGB
 PLAUSIBLE_MPP = (0.02, 100.0)  # outside of it resolution tags describe a screen or a printer (72 dpi is 353 um)
+NOMINAL_TILE_PX = (256, 256)
 _MARKERS = {  # JPEG: SOI, EOI; JPEG 2000: SOC, EOC
     JPEG: (b"\xff\xd8", b"\xff\xd9"),
     APERIO_JPEG2000_YCBCR: (b"\xff\x4f", b"\xff\xd9"),
@@ -30,54 +31,79 @@ _MARKERS = {  # JPEG: SOI, EOI; JPEG 2000: SOC, EOC
 _MICROMETRES = {"m": 1e6, "cm": 1e4, "mm": 1e3, "\u00b5m": 1.0, "\u03bcm": 1.0, "um": 1.0, "nm": 1e-3, "pm": 1e-6}
 
 
-@dataclass(frozen=True)
-class TiffLevel:
-    """One pyramid level: where its tiles (or strips) lie in the file and how they are coded."""
+# Where the arrays of tile positions and byte counts lie: the tags of tiled files and of those in strips
+_TABLES = {True: (324, 325), False: (273, 279)}
+_INTEGERS = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}  # TIFF's types of unsigned integers
 
-    page: tifffile.TiffPage
+
+@dataclass(frozen=True, slots=True)
+class TiffLevel:
+    """One pyramid level: how its tiles (or strips) are coded, and where the file says where they lie.
+
+    Plain numbers, so that an index can keep them; there are too many tiles to keep these too.
+    """
+
     width: int
     height: int
     tile_width: int
     tile_height: int
-    offsets: np.ndarray  # (tiles,) int64, row by row
-    sizes: np.ndarray  # (tiles,) int64 bytes; 0 = the tile is not stored (a sparse file), and means white
-    decode: Callable  # tifffile's decoder of one tile's bytes
-
-    @property
-    def compression(self) -> int:
-        return int(self.page.compression)
-
-    @property
-    def predictor(self) -> int:
-        return int(self.page.predictor)
-
-    @property
-    def tiled(self) -> bool:
-        return bool(self.page.is_tiled)
+    tiled: bool
+    sparse: bool  # some tiles are not stored, and mean white
+    compression: int
+    predictor: int
+    offsets_at: int  # position in the file of the array of tile positions, row by row of tiles
+    offsets_type: str  # of its elements, as numpy writes it: "<u4"
+    sizes_at: int  # ... and of the array of their lengths in bytes; 0 = the tile is not stored
+    sizes_type: str
 
     @property
     def columns(self) -> int:
         return -(-self.width // self.tile_width)
 
-    def tiles(self, x: int, y: int, width: int, height: int) -> Iterator[tuple[int, int]]:
-        """(row, column) of each tile under a window of level pixels."""
-        rows = range(y // self.tile_height, (y + height - 1) // self.tile_height + 1)
-        return product(rows, range(x // self.tile_width, (x + width - 1) // self.tile_width + 1))
+    @property
+    def rows(self) -> int:
+        return -(-self.height // self.tile_height)
+
+    @property
+    def codec(self) -> str:
+        return tifffile.COMPRESSION(self.compression).name
 
     @property
     def markers(self) -> tuple[bytes, bytes] | None:
         """The two bytes that a complete tile begins with and those it ends with; None where its codec has none."""
         return _MARKERS.get(self.compression)
 
+    def tiles_under(self, x: int, y: int, width: int, height: int) -> tuple[range, range]:
+        """(rows, columns) of the tiles under a window of level pixels."""
+        rows = range(y // self.tile_height, (y + height - 1) // self.tile_height + 1)
+        return rows, range(x // self.tile_width, (x + width - 1) // self.tile_width + 1)
 
-@dataclass(frozen=True)
+    def stored(self, file: int, rows: range, columns: range) -> list[tuple[int, int]]:
+        """(position in the file, bytes) of each tile of some rows and columns, row by row, from an open descriptor."""
+        first = rows.start * self.columns + columns.start
+        between = [(row - rows.start) * self.columns for row in rows]
+        count = between[-1] + len(columns)
+        offsets = _integers(file, self.offsets_at, self.offsets_type, first, count)
+        sizes = _integers(file, self.sizes_at, self.sizes_type, first, count)
+        if len(rows) == 1:
+            return list(zip(offsets.tolist(), sizes.tolist(), strict=True))
+        rows_of = [slice(start, start + len(columns)) for start in between]
+        return [pair for row in rows_of for pair in zip(offsets[row].tolist(), sizes[row].tolist(), strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
 class TiffLayout:
     levels: tuple[TiffLevel, ...]  # widest first
     mpp_xy: tuple[float, float] | None  # of level 0, as the file states it
 
     @property
     def sparse(self) -> bool:
-        return any(not level.sizes.all() for level in self.levels)
+        return any(level.sparse for level in self.levels)
+
+
+def tile_px(layout: TiffLayout) -> list[tuple[int, int]]:
+    """(width, height) of the tiles of each level; for levels in strips what tiles usually have."""
+    return [(level.tile_width, level.tile_height) if level.tiled else NOMINAL_TILE_PX for level in layout.levels]
 
 
 def read_layout(path: Path) -> TiffLayout:
@@ -89,18 +115,23 @@ def read_layout(path: Path) -> TiffLayout:
         with tifffile.TiffFile(path) as file:
             _refuse_broken_chain(file, size)
             pages = _level_pages(file)
-            levels = tuple(sorted((_level(page) for page in pages), key=lambda level: -level.width))
+            levels = tuple(_level(file, page, size, number) for number, page in enumerate(pages))
             mpp_xy = _mpp_xy(file)
     except (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError, ArithmeticError) as error:
         raise SlideError(f"its TIFF structure cannot be read: {error}") from error
-    for number, level in enumerate(levels):
-        ends = level.offsets + level.sizes
-        if ends.max(initial=0) > size:
-            short = int((ends > size).sum())
-            raise SlideError(
-                f"the file is truncated: of level {number}, {short} of {len(ends)} tiles lie beyond its {size} bytes"
-            )
     return TiffLayout(levels, mpp_xy)
+
+
+def decoders(path: Path, file: int) -> list[Callable[[bytes, int], np.ndarray]]:
+    """A function for each level: bytes and number of a tile -> its (H, W, 3) uint8. `file`: the descriptor of `path`."""
+    with open(path, "rb", opener=lambda *_: os.dup(file)) as handle, tifffile.TiffFile(handle) as tiff:
+        return [_decoder(page) for page in _level_pages(tiff)]
+
+
+def _decoder(page: tifffile.TiffPage) -> Callable[[bytes, int], np.ndarray]:
+    decode = page.decode  # made while the file is open: it looks into the first tile
+    shared = {"jpegtables": page.jpegtables, "jpegheader": page.jpegheader}
+    return lambda data, index: decode(data, index, **shared)[0][0]
 
 
 def _refuse_broken_chain(file: tifffile.TiffFile, size: int) -> None:
@@ -121,15 +152,17 @@ def _byteorder(file: tifffile.TiffFile) -> str:
 
 
 def _level_pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
-    """Pages that are levels, by OpenSlide's rules: Aperio's tiled pages; else page 0 and its tiled reductions."""
+    """Pages that are levels, widest first, by OpenSlide's rules: Aperio's tiled pages; else page 0 and its tiled reductions."""
     if file.is_ome:
-        return [level.keyframe for level in file.series[0].levels]
-    if file.is_svs:
-        return [page for page in file.pages if page.is_tiled] or [file.pages[0]]
-    return [file.pages[0]] + [page for page in file.pages[1:] if page.is_tiled and page.subfiletype & 1]
+        pages = [level.keyframe for level in file.series[0].levels]
+    elif file.is_svs:
+        pages = [page for page in file.pages if page.is_tiled] or [file.pages[0]]
+    else:
+        pages = [file.pages[0]] + [page for page in file.pages[1:] if page.is_tiled and page.subfiletype & 1]
+    return sorted(pages, key=lambda page: -page.imagewidth)
 
 
-def _level(page: tifffile.TiffPage) -> TiffLevel:
+def _level(file: tifffile.TiffFile, page: tifffile.TiffPage, size: int, number: int) -> TiffLevel:
     if page.samplesperpixel != 3 or page.bitspersample != 8 or page.planarconfig != 1 or page.ndim != 3:
         raise SlideError(
             f"its pixels are {page.samplesperpixel} channels of {page.bitspersample} bits; only 8-bit RGB can be read"
@@ -140,16 +173,43 @@ def _level(page: tifffile.TiffPage) -> TiffLevel:
         tile_width, tile_height = page.tilewidth, page.tilelength
     else:
         tile_width, tile_height = page.imagewidth, min(page.rowsperstrip, page.imagelength)
+    tiles = -(-page.imagewidth // tile_width) * -(-page.imagelength // tile_height)
+    tags = [page.tags[code] for code in _TABLES[page.is_tiled]]
+    if min(tag.count for tag in tags) < tiles:
+        raise SlideError(f"of level {number} it describes fewer than its {tiles} tiles")
+    types = [file.byteorder + _INTEGERS[int(tag.dtype)] for tag in tags]
+    descriptor = file.filehandle.fileno()
+    offsets, sizes = (
+        _integers(descriptor, tag.valueoffset, kind, 0, tiles).astype(np.int64)
+        for tag, kind in zip(tags, types, strict=True)
+    )
+    if short := int((offsets + sizes > size).sum()):
+        raise SlideError(
+            f"the file is truncated: of level {number}, {short} of {tiles} tiles lie beyond its {size} bytes"
+        )
     return TiffLevel(
-        page=page,
         width=page.imagewidth,
         height=page.imagelength,
         tile_width=tile_width,
         tile_height=tile_height,
-        offsets=np.asarray(page.dataoffsets, np.int64),
-        sizes=np.asarray(page.databytecounts, np.int64),
-        decode=page.decode,  # made while the file is open: it looks into the first tile
+        tiled=bool(page.is_tiled),
+        sparse=not sizes.all(),
+        compression=int(page.compression),
+        predictor=int(page.predictor),
+        offsets_at=tags[0].valueoffset,
+        offsets_type=types[0],
+        sizes_at=tags[1].valueoffset,
+        sizes_type=types[1],
     )
+
+
+def _integers(file: int, position: int, kind: str, first: int, count: int) -> np.ndarray:
+    """(count,) integers of type `kind` from element `first` of an array in the file; SlideError where it ends before."""
+    size = int(kind[2])
+    data = os.pread(file, count * size, position + first * size)
+    if len(data) < count * size:
+        raise SlideError("the file is truncated: its list of tiles is cut short")
+    return np.frombuffer(data, kind)
 
 
 def _mpp_xy(file: tifffile.TiffFile) -> tuple[float, float] | None:

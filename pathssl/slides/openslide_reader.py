@@ -11,7 +11,7 @@ import numpy as np
 import openslide
 
 from pathssl.slides.fault import SlideError
-from pathssl.slides.layout import JPEG, TiffLayout
+from pathssl.slides.layout import JPEG, NOMINAL_TILE_PX, TiffLayout, tile_px
 from pathssl.slides.tifffile_reader import TifffileReader
 
 TIFF_CODECS = frozenset({1, 5, 8, JPEG, 32773, 32946, 33003, 33005, 50000})  # none, LZW, deflate, PackBits, ..., ZSTD
@@ -31,12 +31,18 @@ class OpenSlideReader:
             raise SlideError(f"OpenSlide cannot open it: {error}") from error
         self.sizes = list(self._slide.level_dimensions)
         self._downsamples = self._slide.level_downsamples
+        self.tile_px = tile_px(layout) if layout is not None else [self._tile(i) for i in range(len(self.sizes))]
         self._tiles = None
         self._shifted = [False] * len(self.sizes)
         if layout is not None:
             self._shifted = [self._largest_shift(level) >= _LARGEST_SHIFT for level in range(len(self.sizes))]
             if any(self._shifted):
                 self._tiles = TifffileReader(path, layout)
+
+    def _tile(self, level: int) -> tuple[int, int]:
+        names = (f"openslide.level[{level}].tile-{side}" for side in ("width", "height"))
+        stated = [self._slide.properties.get(name) for name in names]
+        return NOMINAL_TILE_PX if None in stated else (int(stated[0]), int(stated[1]))
 
     def _largest_shift(self, level: int) -> float:
         """Level pixels between the furthest level pixel and the position that OpenSlide can be asked for."""
@@ -77,7 +83,7 @@ def refusal(layout: TiffLayout, vendor: str | None) -> str | None:
     codecs = TIFF_CODECS if vendor == "aperio" else TIFF_CODECS - APERIO_ONLY_CODECS
     for level in layout.levels:
         if level.compression not in codecs:
-            return f"OpenSlide does not decode {level.page.compression.name} tiles in {vendor} files"
+            return f"OpenSlide does not decode {level.codec} tiles in {vendor} files"
     return None
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from pathssl.slides.structure import LEVEL, Structure
 from pathssl.slides.survey import Fault, Finding
 
 log = logging.getLogger(__name__)
@@ -56,8 +57,10 @@ class Progress:
         if isinstance(found, Fault):
             record["reason"] = found.reason
         else:
-            record |= {"width": found.width, "height": found.height, "mpp": found.mpp, "shape": found.tissue.shape}
-            record["tissue"] = base64.b64encode(zlib.compress(found.tissue.tobytes())).decode()
+            record |= {"mpp": found.mpp, "shape": found.tissue.shape, "tissue": _text(found.tissue)}
+            file = found.structure
+            record |= {"vendor": file.vendor, "file_bytes": file.file_bytes, "modified_ns": file.modified_ns}
+            record["levels"] = _text(file.levels)
         self._lines[slide] = fingerprint, self._write(record)
 
     def find(self, slide: str) -> Finding | Fault:
@@ -65,8 +68,10 @@ class Progress:
         record = json.loads(self._file.readline())
         if "reason" in record:
             return Fault(record["reason"], permanent=True)
-        tissue = np.frombuffer(zlib.decompress(base64.b64decode(record["tissue"])), np.uint8).reshape(record["shape"])
-        return Finding(record["width"], record["height"], record["mpp"], tissue)
+        tissue = _array(record["tissue"], np.uint8).reshape(record["shape"])
+        levels = _array(record["levels"], LEVEL)
+        structure = Structure(record["vendor"], None, levels, record["file_bytes"], record["modified_ns"])
+        return Finding(record["mpp"], tissue, structure)
 
     def _write(self, record: dict) -> int:
         offset = self._file.seek(0, os.SEEK_END)
@@ -79,6 +84,14 @@ class Progress:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _text(array: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(array.tobytes())).decode()
+
+
+def _array(text: str, dtype: np.dtype) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text)), dtype)
 
 
 def _open_alone(path: Path):

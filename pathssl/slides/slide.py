@@ -2,10 +2,11 @@
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from pathssl.errors import UserError
 from pathssl.slides import cucim_reader, openslide_reader
@@ -13,37 +14,57 @@ from pathssl.slides.cucim_reader import CucimReader
 from pathssl.slides.fault import SlideError
 from pathssl.slides.layout import PLAUSIBLE_MPP, TiffLayout, read_layout
 from pathssl.slides.openslide_reader import OpenSlideReader
+from pathssl.slides.resample import reach, resample
+from pathssl.slides.structure import PLAIN_TIFF, Structure, level_table
 from pathssl.slides.tifffile_reader import TifffileReader
 
 READERS = ("auto", "cucim", "openslide", "tifffile")
 COARSER = 1.05  # a level may be this much coarser than what is asked for: up to 5 % are interpolated, never more
-_SAME_SCALE = 1e-4  # 0.02 px over 224: below it nothing is resampled
+SAME_SCALE = 1e-4  # 0.02 px over 224: below it nothing is resampled
 _WHOLE_PIXEL = 1e-3
 _LARGEST_MPP_DIFFERENCE = 0.01  # relative, between x and y
+_FAR_APART = 4  # read_patches: a bounding box of more than so many times what the patches need is not worth reading
 _WINDOW_PX = 4096  # level pixels a side that a thumbnail reads at a time, so that memory stays bounded
 
 Reader = CucimReader | OpenSlideReader | TifffileReader
 
 
-def open_slide(path: Path, mpp: float | None, reader: str = "auto") -> "Slide":
-    """The slide at `path`. `mpp` (um per level-0 pixel) overrides what the file says; SlideError without either."""
+def open_slide(path: Path, mpp: float | None, reader: str = "auto", structure: Structure | None = None) -> "Slide":
+    """The slide at `path`. `mpp` (um per level-0 pixel) overrides what the file says; SlideError without either.
+
+    structure: what was found when it was opened before; saves time, and is not believed where the file has changed.
+    """
     if reader not in READERS:
         raise UserError(f"Unknown slide reader {reader!r}: choose one of {', '.join(READERS)}.")
     if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
         raise UserError(f"{path}: mpp {mpp} is no length: give the um per pixel of the finest level, or nothing.")
-    return Slide(Path(path), mpp, reader)
+    return Slide(Path(path), mpp, reader, structure)
+
+
+class _Footprint(NamedTuple):
+    """The level pixels that a patch is made of: the window that its filter reaches, and its corner in whole and fraction."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    row: int
+    column: int
+    shift: tuple[float, float] | None  # None: the window is the patch
 
 
 class Slide:
     """`read` and `thumbnail`, in level-0 coordinates. Survives pickling and forking: a new process opens the file anew.
 
     width, height: level-0 pixels. mpp: um per level-0 pixel. reader: the name of the reader in use.
-    downsamples: level-0 pixels per level pixel, ascending.
+    downsamples: level-0 pixels per level pixel, ascending. tile_px: (width, height) of each level's tiles, in level
+    pixels; nominal where a level has none.
     """
 
-    def __init__(self, path: Path, mpp: float | None, reader: str):
+    def __init__(self, path: Path, mpp: float | None, reader: str, structure: Structure | None = None):
         self.path = path
         self._asked_mpp, self._asked_reader = mpp, reader
+        self.structure = structure
         self._reader: Reader | None = None
         self._process = None
         self._opened()
@@ -55,6 +76,32 @@ class Slide:
         filter. Nothing is resampled where a level has this mpp and (x0, y0) is a whole pixel of it.
         """
         return self._rectangle(x0, y0, mpp, size, size)
+
+    def read_patches(self, x0: Sequence[int], y0: Sequence[int], mpp: float, out: Sequence[np.ndarray]) -> None:
+        """Fills `out`, n arrays of (size, size, 3) uint8, with what `read` gives at the n corners, to the byte.
+
+        The reader is asked once, for the bounding box, so that no tile is decoded twice; patch by patch where they lie
+        too far apart for that.
+        """
+        level, ratio = self._source(mpp)
+        height, width = out[0].shape[:2]
+        footprints = [
+            self._footprint(level, ratio, x, y, width, height) for x, y in zip(map(int, x0), map(int, y0), strict=True)
+        ]
+        if len(footprints) == 1:
+            (each,) = footprints
+            _fill(out[0], self._window(level, *each[:4]), each.left, each.top, each, ratio)
+            return
+        left, top = min(each.left for each in footprints), min(each.top for each in footprints)
+        right, bottom = max(each.right for each in footprints), max(each.bottom for each in footprints)
+        needed = sum((each.right - each.left) * (each.bottom - each.top) for each in footprints)
+        if (right - left) * (bottom - top) <= _FAR_APART * needed:
+            window = self._window(level, left, top, right, bottom)
+            for patch, each in zip(out, footprints, strict=True):
+                _fill(patch, window, left, top, each, ratio)
+        else:
+            for patch, each in zip(out, footprints, strict=True):
+                _fill(patch, self._window(level, *each[:4]), each.left, each.top, each, ratio)
 
     def thumbnail(self, mpp: float) -> np.ndarray:
         """(H, W, 3) uint8: the whole slide at exactly `mpp`; its last row and column may be partly white."""
@@ -77,15 +124,24 @@ class Slide:
 
     def _rectangle(self, x0: float, y0: float, mpp: float, width: int, height: int) -> np.ndarray:
         level, ratio = self._source(mpp)
+        footprint = self._footprint(level, ratio, x0, y0, width, height)
+        window = self._window(level, *footprint[:4])
+        if footprint.shift is None:
+            return window
+        pixels = np.empty((height, width, 3), np.uint8)
+        _fill(pixels, window, footprint.left, footprint.top, footprint, ratio)
+        return pixels
+
+    def _footprint(self, level: int, ratio: float, x0: float, y0: float, width: int, height: int) -> _Footprint:
         x, y = x0 / self.downsamples[level], y0 / self.downsamples[level]
-        if ratio == 1 and abs(x - round(x)) < _WHOLE_PIXEL and abs(y - round(y)) < _WHOLE_PIXEL:
-            return self._window(level, round(x), round(y), width, height)
-        support = max(ratio, 1.0)  # level pixels that the triangle filter reaches beyond the footprint
-        left, top = math.floor(x - support), math.floor(y - support)
-        right, bottom = math.ceil(x + width * ratio + support), math.ceil(y + height * ratio + support)
-        window = Image.fromarray(self._window(level, left, top, right - left, bottom - top))
-        box = (x - left, y - top, x - left + width * ratio, y - top + height * ratio)
-        return np.array(window.resize((width, height), Image.Resampling.BILINEAR, box=box))
+        column, row = round(x), round(y)
+        if ratio == 1 and abs(x - column) < _WHOLE_PIXEL and abs(y - row) < _WHOLE_PIXEL:
+            return _Footprint(column, row, column + width, row + height, row, column, None)
+        column, row = math.floor(x), math.floor(y)
+        left, right = reach(x - column, ratio, width)
+        top, bottom = reach(y - row, ratio, height)
+        shift = y - row, x - column
+        return _Footprint(column + left, row + top, column + right, row + bottom, row, column, shift)
 
     def _source(self, mpp: float) -> tuple[int, float]:
         """(level to read, its pixels per pixel of `mpp`)."""
@@ -96,15 +152,15 @@ class Slide:
                 f"ask for at least {self.mpp / COARSER:.4g}, or leave the slide out."
             )
         ratio = mpp / (self.mpp * self.downsamples[level])
-        return level, 1.0 if abs(ratio - 1) < _SAME_SCALE else ratio
+        return level, 1.0 if abs(ratio - 1) < SAME_SCALE else ratio
 
-    def _window(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-        """(height, width, 3) uint8 level pixels, white where the window leaves the level."""
+    def _window(self, level: int, x: int, y: int, x_end: int, y_end: int) -> np.ndarray:
+        """(y_end - y, x_end - x, 3) uint8 level pixels, white where the window leaves the level."""
         reader = self._opened()
         level_width, level_height = reader.sizes[level]
-        left, top, right, bottom = max(x, 0), max(y, 0), min(x + width, level_width), min(y + height, level_height)
+        left, top, right, bottom = max(x, 0), max(y, 0), min(x_end, level_width), min(y_end, level_height)
         if left >= right or top >= bottom:
-            return np.full((height, width, 3), 255, np.uint8)
+            return np.full((y_end - y, x_end - x, 3), 255, np.uint8)
         try:
             inside = reader.read(level, left, top, right - left, bottom - top)
         except SlideError as error:
@@ -112,9 +168,9 @@ class Slide:
             with open(self.path, "rb") as file:  # a file that cannot be reached is no bad slide: let OSError say so
                 file.read(1)
             raise SlideError(f"{self.path}: {error}") from error
-        if right - left == width and bottom - top == height:
+        if (left, top, right, bottom) == (x, y, x_end, y_end):
             return inside
-        window = np.full((height, width, 3), 255, np.uint8)
+        window = np.full((y_end - y, x_end - x, 3), 255, np.uint8)
         window[top - y : bottom - y, left - x : right - x] = inside
         return window
 
@@ -123,21 +179,30 @@ class Slide:
             try:
                 self._open()
             except SlideError as error:
+                os.stat(self.path)  # a file that has gone is no bad slide
                 raise SlideError(f"{self.path}: {error}") from error
         return self._reader
 
     def _open(self) -> None:
-        if not self.path.exists():
-            raise FileNotFoundError(f"{self.path} is not there")
-        vendor = openslide_reader.vendor_of(self.path)
-        layout = read_layout(self.path) if vendor in (None, "generic-tiff", "aperio") else None
-        self._reader = _best_reader(self.path, layout, vendor, self._asked_reader)
+        file = os.stat(self.path)
+        known = self.structure if self.structure is not None and self.structure.describes(file) else None
+        if known is None:
+            vendor = openslide_reader.vendor_of(self.path)
+            layout = read_layout(self.path) if vendor in PLAIN_TIFF else None
+        else:
+            vendor, layout = known.vendor, known.layout
+        self._reader = reader = _best_reader(self.path, layout, vendor, self._asked_reader)
         self._process = os.getpid()
-        self.reader = self._reader.name
-        self.width, self.height = self._reader.sizes[0]
-        self.downsamples = [_downsample(self._reader.sizes[0], size) for size in self._reader.sizes]
-        stated = layout.mpp_xy if layout is not None else self._reader.mpp_xy
-        self.mpp = self._asked_mpp if self._asked_mpp is not None else _checked_mpp(stated)
+        self.reader = reader.name
+        if known is None:
+            stated = layout.mpp_xy if layout is not None else reader.mpp_xy
+            levels = level_table(layout, reader.sizes, reader.tile_px)
+            known = Structure(vendor, stated, levels, file.st_size, file.st_mtime_ns)
+        self.structure = known
+        self.width, self.height = reader.sizes[0]
+        self.downsamples = known.levels["downsample"].tolist()
+        self.tile_px = reader.tile_px
+        self.mpp = self._asked_mpp if self._asked_mpp is not None else _checked_mpp(known.mpp_xy)
 
     def __getstate__(self) -> dict:
         return {**self.__dict__, "_reader": None, "_process": None}
@@ -178,13 +243,12 @@ def _best_reader(path: Path, layout: TiffLayout | None, vendor: str | None, aske
     raise SlideError("; ".join(reasons))
 
 
-def _downsample(finest: tuple[int, int], size: tuple[int, int]) -> float:
-    """Level-0 pixels per level pixel. Levels are made by whole factors and cut to whole pixels, which this undoes."""
-    (width, height), (level_width, level_height) = finest, size
-    factor = round(width / level_width)
-    if abs(width / factor - level_width) < 1 and abs(height / factor - level_height) < 1:
-        return factor
-    return (width / level_width + height / level_height) / 2
+def _fill(patch: np.ndarray, window: np.ndarray, left: int, top: int, place: _Footprint, ratio: float) -> None:
+    """Makes the patch from a window of level pixels that begins at (left, top) and holds its footprint."""
+    if place.shift is None:
+        patch[...] = window[place.top - top : place.bottom - top, place.left - left : place.right - left]
+    else:
+        resample(window, place.row - top, place.column - left, place.shift, ratio, patch)
 
 
 def _checked_mpp(stated: tuple[float, float] | None) -> float:

@@ -11,7 +11,10 @@ import pyarrow.parquet
 
 from pathssl.errors import UserError
 from pathssl.slides import foreground
-from pathssl.slides.slide import Slide, open_slide
+from pathssl.slides.slide import COARSER, SAME_SCALE, Slide, open_slide
+from pathssl.slides.structure import Structure
+
+VERSION = 2  # of the files and of what is found in slides; an index of another version is built anew
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +34,13 @@ class SlideIndex:
     tissue_mm2: np.ndarray  # float64
     quarantined: list[tuple[str, str]]  # (path, reason)
     quarantine_fingerprints: list[str]
+    downsamples: np.ndarray  # (slides, levels) float64, level-0 pixels per level pixel, ascending, then inf
+    tile_width: np.ndarray  # (slides, levels) int64, level pixels, then 1
+    tile_height: np.ndarray
+    _vendors: list[str | None]
+    _file: np.ndarray  # (slides, 2) int64: bytes and time of modification
+    _levels: np.ndarray  # flat, `structure.LEVEL`
+    _levels_start: np.ndarray  # (slides + 1,) int64
     _shape: np.ndarray  # (slides, 2) int64: rows and columns of each grid
     _tissue_start: np.ndarray  # (slides + 1,) int64
     _cells_start: np.ndarray
@@ -44,7 +54,14 @@ class SlideIndex:
         if not (folder / "index.json").is_file():
             raise UserError(f"There is no index of slides in {folder}: python -m pathssl index builds it.")
         facts = json.loads((folder / "index.json").read_text())
+        if (found := facts.get("version", 1)) != VERSION:
+            raise UserError(
+                f"The index of slides in {folder} has version {found}, and this pathssl reads {VERSION}: "
+                "python -m pathssl index builds it anew."
+            )
         table = pyarrow.parquet.read_table(folder / "slides.parquet")
+        levels = np.asarray(np.load(folder / "levels.npy", mmap_mode="r"))
+        counts = table["levels"].to_numpy()
         shape = np.stack([table["rows"].to_numpy(), table["columns"].to_numpy()], axis=1)
         return cls(
             folder=folder,
@@ -60,6 +77,13 @@ class SlideIndex:
             tissue_mm2=table["tissue_mm2"].to_numpy(),
             quarantined=[(path, reason) for path, _, reason in facts["quarantined"]],
             quarantine_fingerprints=[fingerprint for _, fingerprint, _ in facts["quarantined"]],
+            downsamples=_by_slide(levels["downsample"], counts, np.inf),
+            tile_width=_by_slide(levels["tile_width"], counts, 1),
+            tile_height=_by_slide(levels["tile_height"], counts, 1),
+            _vendors=table["vendor"].to_pylist(),
+            _file=np.stack([table["file_bytes"].to_numpy(), table["modified_ns"].to_numpy()], axis=1),
+            _levels=levels,
+            _levels_start=np.concatenate([[0], np.cumsum(counts)]),
             _shape=shape,
             _tissue_start=np.concatenate([[0], np.cumsum(shape.prod(axis=1))]),
             _cells_start=np.concatenate([[0], np.cumsum(table["cells"].to_numpy())]),
@@ -98,19 +122,40 @@ class SlideIndex:
         """(N,) int32: cells of slide k with at least min_tissue, as row * columns + column; never empty."""
         return self._cells[self._cells_start[k] : self._cells_start[k + 1]]
 
-    def overlap(self, k: int, x0: float, y0: float, mpp: float, size: int) -> float:
-        """The tissue fraction of the patch that `Slide.read(x0, y0, mpp, size)` gives; outside the slide is none."""
-        cells_per_px = float(self.mpp[k]) / self.cell_um
-        return foreground.overlap(self.tissue(k), x0 * cells_per_px, y0 * cells_per_px, size * mpp / self.cell_um)
+    def cell(self, k: np.ndarray, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(column, row), arrays: of slides k, the cells at the fractions u, in [0, 1), of their lists of cells."""
+        start = self._cells_start[k]
+        cell = self._cells[start + (u * (self._cells_start[k + 1] - start)).astype(np.int64)]
+        row, column = np.divmod(cell, self._shape[k, 1])
+        return column, row
 
-    def overlaps(self, k: int, x0: np.ndarray, y0: np.ndarray, mpp: float, size: int) -> np.ndarray:
-        """(N,) float64: `overlap` for N patches of one slide and magnification."""
-        cells_per_px = float(self.mpp[k]) / self.cell_um
-        left, top = np.asarray(x0) * cells_per_px, np.asarray(y0) * cells_per_px
-        return foreground.overlaps(self.tissue(k), left, top, size * mpp / self.cell_um)
+    def source(self, k: np.ndarray, mpp: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """((N,) level that `Slide.read` takes for `mpp`, (N,) its pixels per pixel of `mpp`), for slides that are fine enough for it."""
+        fits = self.mpp[k][:, None] * self.downsamples[k] <= COARSER * mpp[:, None]
+        level = np.count_nonzero(fits, axis=1) - 1
+        ratio = mpp / (self.mpp[k] * self.downsamples[k, level])
+        return level, np.where(np.abs(ratio - 1) < SAME_SCALE, 1.0, ratio)
+
+    def overlaps(self, k: np.ndarray, x0: np.ndarray, y0: np.ndarray, mpp: float | np.ndarray, size: int) -> np.ndarray:
+        """(N,) float64: the tissue fraction of the patches that `Slide.read(x0, y0, mpp, size)` gives; outside the slide is none."""
+        corner = np.stack([y0, x0], axis=1) * (self.mpp[k] / self.cell_um)[:, None]
+        side = np.broadcast_to(size * np.asarray(mpp) / self.cell_um, len(k))
+        return foreground.overlaps(self._tissue, self._tissue_start[k], self._shape[k], corner, side)
 
     def open(self, k: int) -> Slide:
-        return open_slide(self.root / self.paths[k], float(self.mpp[k]), self.settings["reader"])
+        """The slide; what the index knows of its file is not looked for again, unless the file has changed."""
+        return open_slide(self.root / self.paths[k], float(self.mpp[k]), self.settings["reader"], self.structure(k))
+
+    def structure(self, k: int) -> Structure:
+        levels = self._levels[self._levels_start[k] : self._levels_start[k + 1]].copy()
+        return Structure(self._vendors[k], None, levels, *self._file[k].tolist())
+
+
+def _by_slide(values: np.ndarray, counts: np.ndarray, padding: float) -> np.ndarray:
+    """(slides, most levels): the values of each slide's levels, which lie one after another, filled up with `padding`."""
+    table = np.full((len(counts), counts.max(initial=0)), padding, values.dtype)
+    table[np.arange(table.shape[1]) < counts[:, None]] = values
+    return table
 
 
 def _reload(folder: Path, root: Path, digest: int) -> SlideIndex:

@@ -6,15 +6,10 @@ program that runs them: no torch, and cuCIM first.
 """
 
 import math
-import os
-import subprocess
-import sys
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 
@@ -23,11 +18,13 @@ import numpy as np
 from pathssl.slides.fault import SlideError
 from pathssl.slides.foreground import tissue_grid, tissue_mask
 from pathssl.slides.slide import Slide, open_slide
+from pathssl.slides.structure import Structure
+from pathssl.worker import Worker, WorkerDied
 
 LIMIT_S = 1800.0  # for one slide; 100,000 px a side without a pyramid take about a minute from a local disk
+WORK = "pathssl.slides.survey:work"  # what a worker runs
 _ATTEMPTS = 2  # a worker may also die of its neighbours (memory)
 _PROBES, _PROBE_PX = 3, 32  # windows a side that are read of each level, and their size
-_WORKER = "import sys; from pathssl.slides.survey import work; work(int(sys.argv[1]))"
 
 
 @dataclass(frozen=True)
@@ -46,12 +43,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Finding:
-    """width, height: level-0 pixels; mpp: um per pixel; tissue: (rows, columns) uint8, 255 = all tissue."""
+    """mpp: um per level-0 pixel; tissue: (rows, columns) uint8, 255 = all tissue; structure: of the file."""
 
-    width: int
-    height: int
     mpp: float
     tissue: np.ndarray
+    structure: Structure
 
 
 @dataclass(frozen=True)
@@ -83,7 +79,7 @@ def survey(job: Job) -> Finding | Fault:
             f"it has no tissue: no {job.cell_um:g} um cell has {job.min_tissue:.0%}, the best {tissue.max() / 255:.0%}",
             permanent=True,
         )
-    return Finding(slide.width, slide.height, slide.mpp, tissue)
+    return Finding(slide.mpp, tissue, slide.structure)
 
 
 def _probe(slide: Slide) -> None:
@@ -102,12 +98,12 @@ def survey_all(jobs: list[Job], workers: int) -> Iterator[tuple[Job, Finding | F
         yield from ((job, survey(job)) for job in jobs)
         return
     waiting = deque((job, 1) for job in jobs)
-    crew = [_Worker() for _ in range(min(workers, len(jobs)))]
+    crew = [_Surveyor() for _ in range(min(workers, len(jobs)))]
     try:
         while waiting or any(worker.job for worker in crew):
             for number, worker in enumerate(crew):
                 if worker.dead:
-                    crew[number] = worker = _Worker()
+                    crew[number] = worker = _Surveyor()
                 if worker.job is None and waiting:
                     worker.give(*waiting.popleft())
             ready = wait([worker.connection for worker in crew if worker.job], timeout=1.0)
@@ -116,7 +112,8 @@ def survey_all(jobs: list[Job], workers: int) -> Iterator[tuple[Job, Finding | F
                     continue
                 job, attempt = worker.job, worker.attempt
                 if worker.connection in ready:
-                    answer = worker.answer()
+                    if (answer := worker.answer()) is None:  # it only said something for the log
+                        continue
                 elif time.monotonic() - worker.started_s > LIMIT_S:
                     worker.kill()
                     answer, attempt = Fault(f"reading it took more than {LIMIT_S:g} s", permanent=True), _ATTEMPTS
@@ -131,22 +128,12 @@ def survey_all(jobs: list[Job], workers: int) -> Iterator[tuple[Job, Finding | F
             worker.kill()
 
 
-class _Worker:
+class _Surveyor:
     """One process that surveys one slide at a time."""
 
     def __init__(self):
-        self.connection, far_end = Pipe()
-        package_root = str(Path(__file__).resolve().parents[2])
-        path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
-        self._process = subprocess.Popen(
-            [sys.executable, "-c", _WORKER, str(far_end.fileno())],
-            pass_fds=[far_end.fileno()],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # libraries print there what we hear of otherwise
-            start_new_session=True,  # Ctrl-C reaches the parent alone, which ends its workers
-            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-        )
-        far_end.close()
+        self._worker = Worker(WORK)
+        self.connection = self._worker.connection
         self.job: Job | None = None
         self.attempt = 0
         self.started_s = 0.0
@@ -154,33 +141,25 @@ class _Worker:
 
     def give(self, job: Job, attempt: int) -> None:
         self.job, self.attempt, self.started_s = job, attempt, time.monotonic()
-        with suppress(BrokenPipeError):  # it is dead already, and `answer` will say so
-            self.connection.send(job)
+        self._worker.send(job)
 
-    def answer(self) -> Finding | Fault:
-        """What came out; where the process died over it, a Fault that says how."""
-        self.job = None
+    def answer(self) -> Finding | Fault | None:
+        """What came out, if it is there; where the process died over it, a Fault that says how."""
         try:
-            return self.connection.recv()
-        except (EOFError, ConnectionResetError):
-            code = self._process.wait()
-            how = f"signal {-code}" if code < 0 else f"exit code {code}"
-            self.dead = True
-            return Fault(f"reading it ends the process ({how})", permanent=True)
+            for outcome in self._worker.answers():
+                self.job = None
+                return outcome
+        except WorkerDied as error:
+            self.job, self.dead = None, True
+            return Fault(f"reading it ends the process ({error})", permanent=True)
+        return None
 
     def kill(self) -> None:
         self.job, self.dead = None, True
-        self._process.kill()
-        self._process.wait()
-        self.connection.close()
+        self._worker.kill()
 
 
-def work(descriptor: int) -> None:
+def work(connection: Connection) -> None:
     """A worker's life: surveys what comes through the pipe until it closes."""
-    connection = Connection(descriptor)
     while True:
-        try:
-            job = connection.recv()
-        except EOFError:
-            return
-        connection.send(survey(job))
+        connection.send(survey(connection.recv()))

@@ -5,19 +5,21 @@ The strict one of the readers: a tile that is cut short is an error here, where 
 
 import os
 import struct
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 
 from pathssl.slides.fault import SlideError
-from pathssl.slides.layout import APERIO_JPEG2000_YCBCR, TiffLayout
+from pathssl.slides.layout import APERIO_JPEG2000_YCBCR, TiffLayout, decoders, tile_px
 
 _PADDING = b"\0"
 _CODEC_ERRORS = (RuntimeError, ValueError, TypeError, IndexError, struct.error)
 
 
 class TifffileReader:
-    """Integer windows of the levels of one TIFF."""
+    """Integer windows of the levels of one TIFF. Little is kept in memory: positions of tiles are read as they are needed."""
 
     name = "tifffile"
 
@@ -25,50 +27,56 @@ class TifffileReader:
         self.path = path
         self.levels = layout.levels
         self.sizes = [(level.width, level.height) for level in layout.levels]
-        self._decoders = [(level.decode, level.page.jpegtables, level.page.jpegheader) for level in layout.levels]
+        self.tile_px = tile_px(layout)
+        self._decoders: list[Callable] | None = None
         self._file = os.open(path, os.O_RDONLY)
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """(height, width, 3) uint8: level pixels from (x, y); the window must lie inside the level."""
-        stored = self.levels[level]
+        facts = self.levels[level]
         window = np.empty((height, width, 3), np.uint8)
-        for row, column in stored.tiles(x, y, width, height):
-            tile_y, tile_x = row * stored.tile_height, column * stored.tile_width
-            top, bottom = max(y, tile_y), min(y + height, tile_y + stored.tile_height)
-            left, right = max(x, tile_x), min(x + width, tile_x + stored.tile_width)
-            tile = self.tile(level, row * stored.columns + column)
+        rows, columns = facts.tiles_under(x, y, width, height)
+        for (row, column), stored in zip(product(rows, columns), facts.stored(self._file, rows, columns), strict=True):
+            tile_y, tile_x = row * facts.tile_height, column * facts.tile_width
+            top, bottom = max(y, tile_y), min(y + height, tile_y + facts.tile_height)
+            left, right = max(x, tile_x), min(x + width, tile_x + facts.tile_width)
+            tile = self._tile(level, row * facts.columns + column, *stored)
             target = window[top - y : bottom - y, left - x : right - x]
             target[...] = 255 if tile is None else tile[top - tile_y : bottom - tile_y, left - tile_x : right - tile_x]
         return window
 
     def has_markers(self, level: int, x: int, y: int, width: int, height: int) -> bool:
         """True where all tiles of the window begin and end as their codec demands (or it demands nothing)."""
-        stored = self.levels[level]
-        if stored.markers is None:
+        facts = self.levels[level]
+        if facts.markers is None:
             return True
-        start, end = stored.markers
-        for row, column in stored.tiles(x, y, width, height):
-            index = row * stored.columns + column
-            offset, size = int(stored.offsets[index]), int(stored.sizes[index])
-            if os.pread(self._file, 2, offset) != start or os.pread(self._file, 2, offset + size - 2) != end:
+        start, end = facts.markers
+        file, read = self._file, os.pread
+        before = None  # the end of the tile before, where the next one should not follow it without a gap
+        for offset, size in facts.stored(file, *facts.tiles_under(x, y, width, height)):
+            if offset == before:  # one look at the seam of two tiles
+                if read(file, 4, offset - 2) != end + start:
+                    return False
+            elif read(file, 2, offset) != start or (before is not None and read(file, 2, before - 2) != end):
                 return False
-        return True
+            before = offset + size
+        return before is None or read(file, 2, before - 2) == end
 
-    def tile(self, level: int, index: int) -> np.ndarray | None:
+    def _tile(self, level: int, index: int, offset: int, size: int) -> np.ndarray | None:
         """(tile_height, tile_width, 3) uint8, or None where a sparse file stores no such tile."""
-        stored = self.levels[level]
-        size = int(stored.sizes[index])
+        facts = self.levels[level]
         if size == 0:
             return None
-        data = os.pread(self._file, size, int(stored.offsets[index]))
-        if len(data) < size or (stored.markers and not _is_complete(data, *stored.markers)):
+        data = os.pread(self._file, size, offset)
+        if len(data) < size or (facts.markers and not _is_complete(data, *facts.markers)):
             raise SlideError(f"tile {index} of level {level} is damaged or cut short")
-        decode, tables, header = self._decoders[level]
         try:
-            segment = decode(data, index, jpegtables=tables, jpegheader=header)[0]
+            if self._decoders is None:
+                self._decoders = decoders(self.path, self._file)
+            tile = self._decoders[level](data, index)
         except _CODEC_ERRORS as error:
             raise SlideError(f"tile {index} of level {level} cannot be decoded: {error}") from error
-        return _rgb(segment[0]) if stored.compression == APERIO_JPEG2000_YCBCR else segment[0]
+        return _rgb(tile) if facts.compression == APERIO_JPEG2000_YCBCR else tile
 
     def close(self) -> None:
         os.close(self._file)

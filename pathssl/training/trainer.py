@@ -11,16 +11,20 @@ import torch
 from torch import nn
 
 from pathssl.augment import MultiCrop
+from pathssl.data.coverage import Coverage
 from pathssl.data.loader import Batch, Loader
 from pathssl.probes.evaluate import Probes
-from pathssl.records import append_replaced, cut_metrics, cut_replaced, read_metrics, write_probe
+from pathssl.records import cut_metrics, read_metrics, write_coverage, write_probe
+from pathssl.replaced import append_replaced, cut_replaced
 from pathssl.schedules import cosine, warmup_cosine
 from pathssl.seeding import integer_seed
 from pathssl.training.checkpoints import Checkpoints
+from pathssl.training.feed import on_device
 from pathssl.training.optimiser import clip_gradients, create_optimiser, set_rates
 from pathssl.training.tracking import Tracker
 
 log = logging.getLogger(__name__)
+_SLOW_DATA = 0.2  # of the time; waiting for the first batch alone may cost some in a first window
 
 
 @dataclass(frozen=True)
@@ -92,17 +96,18 @@ class Trainer:
         self.parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         self.checkpoints = Checkpoints(run)
         self.time_s = 0.0
-        self.damaged: set[str] = set()
+        self.said_slow = False
+        self.coverage = Coverage(loader.reader.sampler)
 
     def fit(self) -> None:
         """Trains to the last step. Whatever kills it, calling it again goes on from the last checkpoint."""
         first = self._resume()
         checkpoint_steps, log_steps = self.recipe.checkpoint_steps(), self.recipe.log_steps()
         window = Window(self.device)
-        for batch in self.loader.batches(first, self.recipe.total_steps):
+        for batch, patches_BHWC in on_device(self.loader.batches(first, self.recipe.total_steps), self.device):
             window.arrived(batch)
-            self._record_replaced(batch)
-            terms = self._step(batch)
+            self._count(batch)
+            terms = self._step(batch, patches_BHWC)
             window.add(terms, self.recipe.batch_size)
             done = batch.step + 1
             if done in log_steps:
@@ -118,13 +123,12 @@ class Trainer:
                 self.report(done)
                 window = Window(self.device)
 
-    def _step(self, batch: Batch) -> dict[str, torch.Tensor]:
+    def _step(self, batch: Batch, patches_BHWC: torch.Tensor) -> dict[str, torch.Tensor]:
         """One step of the student, then of the teacher; gives the objective's terms."""
         values = self.recipe.values(batch.step)
         # What is drawn inside the model (stochastic depth) follows from the step, so that a resumed run draws the same.
         torch.manual_seed(integer_seed(self.seed, "step", batch.step))
-        patches = torch.from_numpy(batch.patches.pixels).to(self.device, non_blocking=True)
-        views = self.views(patches, batch.patches.draws.views_seed)
+        views = self.views(patches_BHWC, batch.patches.draws.views_seed)
         with self.autocast:
             terms = self.objective(views, values)
         if not torch.isfinite(terms["loss"]):
@@ -169,24 +173,28 @@ class Trainer:
         step, self.time_s = state["row"]["step"], state["row"]["time_s"]
         cut_metrics(self.run, step)
         cut_replaced(self.run, step)
+        self.coverage.restore(state["coverage"]["patches"].cpu().numpy(), state["coverage"]["replaced"])
+        write_coverage(self.run, step, self.coverage.table())
         if step not in {row["step"] for row in read_metrics(self.run)}:
             self._probe_and_log(step, state["row"])
         log.info("Resumed at step %d of %d.", step, self.recipe.total_steps)
         self.report(step)
         return step
 
-    def _record_replaced(self, batch: Batch) -> None:
-        """Patches that could not be decoded are written down; each slide is named in the log once."""
-        if batch.patches.replaced:
-            append_replaced(self.run, batch.step, batch.patches.replaced)
-            for _, slide, reason in batch.patches.replaced:
-                if slide not in self.damaged:
-                    self.damaged.add(slide)
-                    log.warning("%s cannot be read everywhere, and other patches are taken instead: %s", slide, reason)
+    def _count(self, batch: Batch) -> None:
+        """Adds the batch to the coverage. Draws that failed are written down; each slide is named in the log once."""
+        patches, done = batch.patches, batch.step + 1
+        if patches.replaced:
+            append_replaced(self.run, done, patches.replaced)
+        for slide, reason in self.coverage.add(patches.draws, patches.replaced):
+            log.warning("%s cannot be read everywhere, and other patches are taken instead: %s", slide, reason)
 
     def _checkpoint(self, step: int, row: dict[str, float]) -> None:
-        state = {"objective": self.objective.state_dict(), "optimiser": self.optimiser.state_dict(), "row": row}
+        coverage = {"patches": torch.from_numpy(self.coverage.patches), "replaced": self.coverage.replaced}
+        state = {"objective": self.objective.state_dict(), "optimiser": self.optimiser.state_dict()}
+        state |= {"coverage": coverage, "row": row}
         self.checkpoints.save(step, self.objective.teacher["encoder"].state_dict(), state)
+        write_coverage(self.run, step, self.coverage.table())
 
     def _probe_and_log(self, step: int, row: dict[str, float]) -> None:
         """Stores what the probes say of the teacher, and writes the step's one line."""
@@ -207,6 +215,13 @@ class Trainer:
                 log.info("step %6d  %s %.3f", step, key, value)
 
     def _say(self, row: dict[str, float]) -> None:
+        if row["train/data_wait"] > _SLOW_DATA and not self.said_slow:
+            self.said_slow = True
+            log.info(
+                "Training waits for patches %.0f %% of the time: more loader.workers, region=four, or slides on a faster disk would help "
+                "(python -m pathssl doctor measures which).",
+                100 * row["train/data_wait"],
+            )
         log.info(
             "step %6d of %d  loss %.4f  %.0f patches/s  waiting for data %.0f %%",
             row["step"],

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as tv
+from skimage_stains import unclipped
 
 from pathssl.augment import MultiCrop
 from pathssl.augment.colour import BRIGHTNESS, CONTRAST, HUE, SATURATION
@@ -97,8 +98,9 @@ def test_more_local_views_leave_the_first_as_they_were(settings, patches):
     assert MultiCrop(**settings("dino", local_crops=0))(patches, SEEDS)["local"].shape == (0, 7, 3, 32, 32)
 
 
-def test_views_equal_torchvision_applied_in_the_published_order_within_1e_4(settings, patches):
-    views = MultiCrop(**settings("dino"))
+@pytest.mark.parametrize("option", ["dino", "dino_hed"])
+def test_views_equal_torchvision_and_scikit_image_applied_in_the_published_order_within_1e_4(settings, patches, option):
+    views = MultiCrop(**settings(option))
     adjust = {
         BRIGHTNESS: tv.adjust_brightness,
         CONTRAST: tv.adjust_contrast,
@@ -112,7 +114,16 @@ def test_views_equal_torchvision_applied_in_the_published_order_within_1e_4(sett
             one = {term: {name: x[v, b] for name, x in values.items()} for term, values in drawn.items()}
             box = [int(one["crop"][name]) for name in ("top", "left", "height", "width")]
             image = tv.resized_crop(patches[b].permute(2, 0, 1) / 255, *box, size=[px, px], antialias=True)
+            image = image.transpose(-2, -1) if one["crop"]["transpose"] else image
+            image = tv.vertical_flip(image) if one["crop"]["flip_rows"] else image
             image = tv.horizontal_flip(image) if one["crop"]["flip_columns"] else image
+            if option == "dino_hed" and one["hed"]["chosen"]:
+                jitter = one["hed"]["alpha"][None], one["hed"]["beta"][None]
+                image = (
+                    torch.from_numpy(unclipped(image.permute(1, 2, 0).numpy()[None], *jitter)[0])
+                    .float()
+                    .permute(2, 0, 1)
+                )
             for operation in one["jitter"]["order"]:
                 image = adjust[operation](image, float(one["jitter"]["factors"][operation]))
             image = tv.rgb_to_grayscale(image, 3) if one["grey"]["chosen"] else image

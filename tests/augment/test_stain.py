@@ -5,19 +5,12 @@ import pytest
 import torch
 from PIL import Image
 from skimage.color import hed2rgb, hed_from_rgb, rgb2hed, rgb_from_hed
+from skimage_stains import unclipped
 
 from pathssl.augment.draws import Stream
 from pathssl.augment.stain import HED_FROM_RGB, RGB_FROM_HED, Hed, jitter_stains
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
-
-
-def unclipped(images_NHWC, alpha, beta):
-    """Separation, jitter and recombination with scikit-image's matrices in float64, negative stains kept."""
-    unit = np.log(1e-6)
-    stains = np.log(np.maximum(images_NHWC, 1e-6)) / unit @ hed_from_rgb
-    stains = stains * alpha[:, None, None] + beta[:, None, None]
-    return np.clip(np.exp(stains * unit @ rgb_from_hed), 0, 1)
 
 
 @pytest.fixture
@@ -37,6 +30,21 @@ def test_pixels_made_of_stains_equal_scikit_images_rgb2hed_and_hed2rgb_within_1e
     expected = np.stack([hed2rgb(rgb2hed(x) * a + b) for x, a, b in zip(images, alpha, beta, strict=True)])
     result = jitter_stains(torch.from_numpy(images).float().permute(0, 3, 1, 2).contiguous(), alpha, beta)
     np.testing.assert_allclose(result.permute(0, 2, 3, 1), expected, atol=1e-5)
+
+
+def test_eight_bit_pixels_whose_stains_are_all_positive_equal_scikit_images_rgb2hed_and_hed2rgb_within_1e_5(jitters):
+    alpha, beta = jitters
+    pixels = np.random.default_rng(0).integers(20, 256, (7, 64, 64, 3)).astype(np.uint8)
+    unmixed = np.log(pixels / 255) / np.log(1e-6) @ hed_from_rgb
+    positive = (unmixed >= 0).all(-1)
+    assert 0.02 < positive.mean() < 0.5
+    expected = np.stack([hed2rgb(rgb2hed(x) * a + b) for x, a, b in zip(pixels, alpha, beta, strict=True)])
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    result = jitter_stains(images.contiguous(), alpha, beta).permute(0, 2, 3, 1).numpy()
+    np.testing.assert_allclose(result[positive], expected[positive], atol=1e-5)
+    assert (
+        np.abs(result - expected)[~positive].max() > 0.1
+    )  # where scikit-image cuts a stain off at 0, it differs: see Hed
 
 
 def test_any_pixels_equal_scikit_images_matrices_with_negative_stains_kept_within_2e_5(patches, jitters):

@@ -2,45 +2,98 @@ import hashlib
 import os
 import shutil
 import signal
+import subprocess
+import time
 
 import numpy as np
 import pytest
 
+from pathssl.data import crew
 from pathssl.data.loader import Loader
-from pathssl.data.patches import PatchReader
-from pathssl.data.sampling import Sampler
+from pathssl.data.patches import PatchReader, Unreachable
+from pathssl.data.sampling import Region, Sampler
+from pathssl.errors import UserError
 from pathssl.slides.index import build_index
 from pathssl.slides.slide import SlideError
 
+SINGLE = Region(patches=1, width=1.0, chunk_batches=1)
+FOUR = Region(patches=4, width=2.0, chunk_batches=8)
+BATCH = 8
 
-def reader(index, seed=0, open_slides=2):
-    sampler = Sampler(index, slides=np.arange(len(index)), mpp=[0.5, 1.0], weight=[1, 1], patch_px=48, min_tissue=0.4)
+
+def reader(index, region=SINGLE, seed=0, open_slides=2, batch_size=BATCH):
+    sampler = Sampler(
+        index,
+        slides=np.arange(len(index)),
+        mpp=[0.5, 1.0],
+        weight=[1, 1],
+        patch_px=48,
+        min_tissue=0.4,
+        batch_size=batch_size,
+        region=region,
+    )
     return PatchReader(sampler, seed=seed, open_slides=open_slides)
 
 
-def loader(index, workers, batch_size=8):
-    return Loader(reader(index), batch_size=batch_size, workers=workers, prefetch=2)
+def loader(index, workers, region=SINGLE, **more):
+    return Loader(reader(index, region), workers=workers, prefetch=2, **more)
 
 
 def digest(batches):
     return [(batch.step, hashlib.sha256(batch.patches.pixels.tobytes()).hexdigest()) for batch in batches]
 
 
-def test_batches_are_the_same_for_any_number_of_workers_and_any_start(index):
-    base = digest(loader(index, 0).batches(0, 12))
-    assert [step for step, _ in base] == list(range(12))
-    assert digest(loader(index, 2).batches(0, 12)) == base
-    assert digest(loader(index, 3).batches(5, 12)) == base[5:]
+@pytest.mark.parametrize("region", [SINGLE, FOUR], ids=["single", "regions"])
+def test_batches_are_the_same_for_any_number_of_workers_and_any_start(index, region):
+    base = digest(loader(index, 0, region).batches(0, 20))
+    assert [step for step, _ in base] == list(range(20)) and len({text for _, text in base}) == 20
+    assert digest(loader(index, 2, region).batches(0, 20)) == base
+    assert digest(loader(index, 3, region).batches(5, 20)) == base[5:]
+    assert digest(loader(index, 1, region).batches(7, 11)) == base[7:11]
 
 
-def test_pixels_are_those_of_the_slide_at_the_drawn_position(index):
-    batch = next(loader(index, 0).batches(3, 4))
-    draws = batch.patches.draws
-    expected = reader(index).sampler.sample(0, np.arange(24, 32))
-    assert np.array_equal(draws.x0, expected.x0) and np.array_equal(draws.slide, expected.slide)
-    slide = index.open(int(draws.slide[5]))
-    pixels = slide.read(int(draws.x0[5]), int(draws.y0[5]), float(draws.mpp[5]), 48)
-    assert np.array_equal(batch.patches.pixels[5], pixels)
+@pytest.mark.parametrize("region", [SINGLE, FOUR], ids=["single", "regions"])
+@pytest.mark.parametrize("world_size", [2, 4])
+def test_ranks_together_have_the_batch_of_one_process(index, region, world_size):
+    whole = [batch.patches.pixels.copy() for batch in loader(index, 0, region).batches(0, 9)]
+    shares = [
+        [b.patches.pixels.copy() for b in loader(index, r % 2, region, rank=r, world_size=world_size).batches(0, 9)]
+        for r in range(world_size)
+    ]
+    for step, pixels in enumerate(whole):
+        assert np.array_equal(np.concatenate([share[step] for share in shares]), pixels)
+
+
+def test_a_batch_that_ranks_cannot_share_equally_is_refused(index):
+    with pytest.raises(UserError, match="A batch of 8 patches cannot be shared equally by 3"):
+        loader(index, 0, rank=0, world_size=3)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("region", [SINGLE, FOUR], ids=["single", "regions"])
+def test_pixels_are_those_of_the_slide_at_the_drawn_position(index, region, workers):
+    batches = loader(index, workers, region).batches(3, 4)
+    batch = next(batches)
+    draws, pixels = batch.patches.draws, batch.patches.pixels.copy()
+    batches.close()
+    expected = reader(index, region).sampler.sample(0, np.arange(24, 32))
+    for name in ("slide", "x0", "y0", "mpp", "views_seed", "region"):
+        ours, theirs = getattr(draws, name), getattr(expected, name)
+        assert np.array_equal(ours, theirs) and ours.dtype == theirs.dtype
+    for row in range(BATCH):
+        slide = index.open(int(draws.slide[row]))
+        there = slide.read(int(draws.x0[row]), int(draws.y0[row]), float(draws.mpp[row]), 48)
+        assert np.array_equal(pixels[row], there)
+
+
+def test_a_region_is_read_once(index, monkeypatch):
+    one, calls = reader(index, FOUR), []
+    from pathssl.slides.slide import Slide
+
+    real = Slide.read_patches
+    monkeypatch.setattr(Slide, "read_patches", lambda s, x0, *more: calls.append(len(x0)) or real(s, x0, *more))
+    one.read(np.arange(8 * BATCH))
+    assert calls == [4] * (2 * BATCH)
 
 
 def test_no_more_slides_are_open_than_allowed(index):
@@ -51,7 +104,7 @@ def test_no_more_slides_are_open_than_allowed(index):
 
 @pytest.fixture
 def damaged(cohort, tmp_path):
-    """An index of which one slide was truncated after it was made."""
+    """An index of which one slide was damaged in one place after it was made."""
     for path in sorted((cohort / "slides").glob("*.tif")):
         shutil.copy(path, tmp_path / path.name)
     settings = {"method": "otsu", "thumbnail_mpp": 8.0, "cell_um": 32.0, "min_tissue": 0.4}
@@ -59,51 +112,169 @@ def damaged(cohort, tmp_path):
         tmp_path, cache=tmp_path / "i", manifest=None, reader="auto", **settings, workers=0, progress=False
     )
     victim = tmp_path / index.paths[0]
-    victim.write_bytes(victim.read_bytes()[:-200_000])
+    facts = victim.stat()
+    content = bytearray(victim.read_bytes())
+    content[len(content) // 3 : len(content) // 2] = b"\0" * (len(content) // 2 - len(content) // 3)
+    victim.write_bytes(content)
+    os.utime(victim, ns=(facts.st_atime_ns, facts.st_mtime_ns))
     return index
 
 
-def test_a_patch_that_cannot_be_decoded_is_replaced_and_recorded_deterministically(damaged):
-    patches, again = reader(damaged).read(np.arange(60)), reader(damaged).read(np.arange(30, 60))
+@pytest.mark.parametrize("region", [SINGLE, FOUR], ids=["single", "regions"])
+def test_which_patches_are_replaced_does_not_depend_on_what_is_read_together(damaged, region):
+    patches = reader(damaged, region).read(np.arange(128))
     assert patches.replaced and {slide for _, slide, _ in patches.replaced} == {damaged.paths[0]}
-    assert np.array_equal(patches.pixels[30:], again.pixels)
-    assert [r[:2] for r in patches.replaced if r[0] >= 30] == [r[:2] for r in again.replaced]
-    untouched = np.setdiff1d(np.arange(60), [index for index, _, _ in patches.replaced])
-    expected = reader(damaged).sampler.sample(0, np.arange(60))
+    assert any(patches.draws.slide == 0), "the rest of the slide is used"
+    again = reader(damaged, region).read(np.arange(40, 128))
+    assert np.array_equal(patches.pixels[40:], again.pixels)
+    assert [fault[:2] for fault in patches.replaced if fault[0] >= 40] == [fault[:2] for fault in again.replaced]
+    untouched = np.setdiff1d(np.arange(128), [index for index, _, _ in patches.replaced])
+    expected = reader(damaged, region).sampler.sample(0, np.arange(128))
     assert np.array_equal(patches.draws.x0[untouched], expected.x0[untouched])
 
 
-def test_a_slide_that_vanished_stops_the_run_with_its_name(damaged, monkeypatch):
+def test_replaced_patches_come_with_the_step_that_they_belong_to(damaged):
+    together = reader(damaged, FOUR).read(np.arange(16 * BATCH)).replaced
+    by_step = [(b.step, f[:2]) for b in loader(damaged, 2, FOUR).batches(0, 16) for f in b.patches.replaced]
+    assert sorted(by_step) == sorted((fault[0] // BATCH, fault[:2]) for fault in together)
+
+
+@pytest.mark.parametrize(
+    "workers", [0, pytest.param(1, marks=pytest.mark.slow)]
+)  # a worker waits 10 s between its attempts
+def test_a_slide_that_vanished_stops_the_run_with_a_sentence(damaged, monkeypatch, workers):
     monkeypatch.setattr("pathssl.data.patches._RETRY_S", (0.01,))
     for name in damaged.paths:
         (damaged.root / name).unlink()
-    with pytest.raises(OSError, match=r"\.tif is not there"):
-        reader(damaged).read(np.arange(4))
+    with pytest.raises(Unreachable, match=r"\.tif cannot be read now(.|\n)*No such file(.|\n)*repeat the command"):
+        next(loader(damaged, workers).batches(0, 4))
+
+
+def test_a_slide_that_comes_back_costs_nothing_but_time(damaged, monkeypatch, caplog):
+    expected = digest(loader(damaged, 0).batches(0, 4))
+    names = [damaged.root / name for name in damaged.paths]
+    for path in names:
+        path.rename(path.with_suffix(".away"))
+
+    def back(_):
+        for path in names:
+            path.with_suffix(".away").rename(path)
+
+    monkeypatch.setattr(time, "sleep", back)
+    assert digest(loader(damaged, 0).batches(0, 4)) == expected
+    assert "trying again" in caplog.text
 
 
 def test_when_no_slide_can_be_read_the_run_stops_with_the_reason(damaged):
     for name in damaged.paths:
         (damaged.root / name).write_bytes(b"II*\0" + b"\0" * 100)
-    with pytest.raises(SlideError, match="could not be read in"):
-        reader(damaged).read(np.arange(1))
+    for workers in (0, 1):
+        with pytest.raises(SlideError, match="could not be read in 21 draws"):
+            next(loader(damaged, workers).batches(0, 1))
 
 
-def test_killed_workers_stop_the_run_with_a_sentence(index, monkeypatch):
-    monkeypatch.setattr("pathssl.data.loader._POLL_S", 0.2)
-    batches = loader(index, 2).batches(0, 1000)
-    next(batches)
-    import multiprocessing
-
-    for process in multiprocessing.active_children():
-        os.kill(process.pid, signal.SIGKILL)
-    with pytest.raises(RuntimeError, match="A worker that reads patches died"):
-        for _ in batches:
-            pass
-    assert not multiprocessing.active_children()
+def _workers():
+    """The process numbers of this process's workers."""
+    listed = subprocess.run(["pgrep", "-P", str(os.getpid())], capture_output=True, text=True).stdout
+    return [int(pid) for pid in listed.split()]
 
 
-def test_an_error_in_a_worker_comes_with_its_traceback(damaged):
-    for name in damaged.paths:
-        (damaged.root / name).write_bytes(b"II*\0" + b"\0" * 100)
-    with pytest.raises(RuntimeError, match=r"step 0(.|\n)*SlideError"):
-        next(loader(damaged, 1).batches(0, 1))
+@pytest.mark.parametrize("region", [SINGLE, FOUR], ids=["single", "regions"])
+def test_killed_workers_are_replaced_and_change_nothing(index, region, caplog):
+    base = digest(loader(index, 0, region).batches(0, 40))
+    before = set(_workers())
+    ours = []
+    for batch in loader(index, 2, region).batches(0, 40):
+        ours += digest([batch])
+        if batch.step in (3, 11, 30):
+            os.kill((set(_workers()) - before).pop(), signal.SIGKILL)
+    assert ours == base
+    assert "another one takes over" in caplog.text
+    assert set(_workers()) == before
+
+
+DEADLY = """
+import os, signal
+from pathssl.data import crew, patches
+real = patches.PatchReader._pixels
+def pixels(self, k, x0, y0, mpp, out):
+    if {condition}:
+        os.kill(os.getpid(), signal.SIGSEGV)
+    return real(self, k, x0, y0, mpp, out)
+def work(connection):
+    patches.PatchReader._pixels = pixels
+    crew.work(connection)
+"""
+
+
+def _deadly(tmp_path, monkeypatch, condition):
+    (tmp_path / "deadly.py").write_text(DEADLY.format(condition=condition))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(crew, "WORK", "deadly:work")
+
+
+@pytest.mark.parametrize("region", [SINGLE, FOUR], ids=["single", "regions"])
+def test_a_patch_that_kills_its_reader_is_replaced_like_a_damaged_one(index, region, tmp_path, monkeypatch):
+    victim = reader(index, region).sampler.sample(0, np.arange(16 * BATCH))
+    k, x0 = int(victim.slide[19]), int(victim.x0[19])
+    _deadly(tmp_path, monkeypatch, f"k == {k} and {x0} in x0")
+    batches = [(b.patches.pixels.copy(), b.patches.replaced) for b in loader(index, 2, region).batches(0, 16)]
+    faults = [fault for _, replaced in batches for fault in replaced]
+    assert 19 in {index for index, _, _ in faults} and "signal 11" in faults[0][2]
+    expected = reader(index, region)
+    expected.broken = {(index, 0): "" for index, _, _ in faults}
+    assert np.array_equal(
+        np.concatenate([pixels for pixels, _ in batches]), expected.read(np.arange(16 * BATCH)).pixels
+    )
+
+
+def test_when_every_worker_dies_the_run_stops_with_a_sentence(index, tmp_path, monkeypatch):
+    _deadly(tmp_path, monkeypatch, "True")
+    monkeypatch.setattr(crew, "_DEATHS_OF_A_UNIT", 2)
+    before = set(_workers())
+    with pytest.raises(RuntimeError, match=r"step 1 died 2 times(.|\n)*signal 11(.|\n)*Repeat the command to resume"):
+        next(loader(index, 1).batches(0, 2))
+    assert set(_workers()) == before
+
+
+def test_an_unexpected_error_in_a_worker_comes_with_its_traceback(index, tmp_path, monkeypatch):
+    _deadly(tmp_path, monkeypatch, "1 / 0")
+    with pytest.raises(RuntimeError, match=r"patches of step 1(.|\n)*Traceback(.|\n)*ZeroDivisionError"):
+        next(loader(index, 1).batches(0, 1))
+
+
+def test_workers_end_with_a_killed_parent(index, tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import pickle, sys, time\n"
+        "from pathssl.data.loader import Loader\n"
+        "reader = pickle.load(open(sys.argv[1], 'rb'))\n"
+        "batches = Loader(reader, workers=2, prefetch=2).batches(0, 1000)\n"
+        "next(batches); print('ready', flush=True); time.sleep(60)\n"
+    )
+    import pickle
+    import sys
+
+    (tmp_path / "reader.pickle").write_bytes(pickle.dumps(reader(index)))
+    parent = subprocess.Popen(
+        [sys.executable, str(script), str(tmp_path / "reader.pickle")], stdout=subprocess.PIPE, text=True
+    )
+    assert parent.stdout.readline() == "ready\n"
+    children = subprocess.run(["pgrep", "-P", str(parent.pid)], capture_output=True, text=True).stdout.split()
+    assert len(children) == 2
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        alive = [pid for pid in children if os.path.exists(f"/proc/{pid}") and "Z" not in _state(pid)]
+        if not alive:
+            break
+        time.sleep(0.1)
+    assert not alive
+
+
+def _state(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return file.read().rsplit(")", 1)[1].split()[0]
+    except FileNotFoundError:
+        return "Z"

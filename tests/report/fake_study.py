@@ -45,6 +45,20 @@ def write_study(
     return folder
 
 
+def coverage(patches: dict[float, int], replaced: dict[str, int] | None = None, slides: int = 24) -> dict:
+    """coverage.json of a run that drew so many patches at each mpp from `slides` of 24 slides; draws failed as `replaced` says."""
+    facts = {"slides": slides, "usable_slides": 24, "cases": slides // 2, "sites": 4, "tissue_mm2": 76.0 * slides}
+    area = {m: n * (0.224 * m) ** 2 for m, n in patches.items()}
+    rows = [
+        {"mpp": m, "patches": n, **facts, "read_mm2": area[m], "times_over": area[m] / facts["tissue_mm2"]}
+        for m, n in patches.items()
+    ]
+    total = {"mpp": None, "patches": sum(patches.values()), **facts, "read_mm2": sum(area.values())}
+    total["times_over"] = total["read_mm2"] / facts["tissue_mm2"]
+    faults = [{"slide": slide, "draws": n, "reason": "tile 7 is damaged"} for slide, n in (replaced or {}).items()]
+    return {"magnifications": rows, "total": total, "replaced": faults}
+
+
 def write_run(run, effect, *, random, report, checkpoints=4, lines=40, noise=0.015, pictures=True, state="finished"):
     """One run folder. `lines` of training, a probe at step 0 and at each checkpoint."""
     run.mkdir(parents=True)

@@ -7,9 +7,12 @@ import shutil
 import subprocess
 
 import pytest
-from fake_study import DEMO, write_study
+from fake_study import DEMO, coverage, write_study
+from PIL import Image
 
+from pathssl import records
 from pathssl.report import write_report
+from pathssl.report.album import Chapter, Plate, Table, write_album
 
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
 pytestmark = [
@@ -24,7 +27,7 @@ WRAPPER = """<!doctype html><body><pre id="out"></pre>
 const frame = document.getElementById("page");
 frame.onload = () => {{
   const page = frame.contentDocument, view = frame.contentWindow;
-  const inBox = (element) => element.closest(".box, pre, .hidden, .skip, svg");
+  const inBox = (element) => element.closest(".box, .wide a, pre, .hidden, .skip, svg");
   const wide = [...page.body.querySelectorAll("*")].filter(
     (element) => !inBox(element.parentElement) && element.getBoundingClientRect().right > {width} + 0.5);
   document.getElementById("out").textContent = JSON.stringify({{
@@ -68,7 +71,40 @@ def page(tmp_path_factory):
     arms = {f"{arm},model=vits16": effect for arm, effect in arms.items()}
     baseline = "augmentation=dino,model=vits16"
     folder = tmp_path_factory.mktemp("outputs") / "a_long_name_for_a_study_of_augmentations"
-    return write_report(write_study(folder, arms, seeds=3, report=DEMO | {"baseline": baseline}))
+    write_study(folder, arms, seeds=3, report=DEMO | {"baseline": baseline})
+    slide = "TCGA-AA-0001-01Z-00-DX1.6D8F7A0C-3E19-4C5A-B7E2-90F1A2B3C4D5.svs"
+    data = {
+        "slides": 1000,
+        "cases": 300,
+        "tissue_mm2": 123_456.0,
+        "held_out": [],
+        "quarantined": [[f"a/{slide}", "it is cut short"]],
+    }
+    for i, run in enumerate(records.find_runs(folder)):
+        records.write_coverage(run, 200, coverage({0.25: 6_400 + i, 0.5: 6_400}, {slide: 3}))
+        (run / "data.json").write_text(json.dumps(data))
+    return write_report(folder)
+
+
+@pytest.fixture(scope="module")
+def album(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("album")
+    for name, size in (("wide.png", (1600, 400)), ("square.png", (720, 740)), ("small.png", (300, 100))):
+        Image.new("RGB", size, (200, 120, 160)).save(folder / name)
+    table = Table("All patches", ["patch", "slide"], [["1", "a_very_long_name_of_a_slide_without_any_end" * 3]])
+    squares, wides = ([Plate(name, "alt", "caption " * 9)] * 2 for name in ("square.png", "wide.png"))
+    chapters = [Chapter("Slides", "Text.", squares, [table], small=True), Chapter("Sheets", "Text.", wides)]
+    chapters += [Chapter("Views", "Text.", [Plate("small.png", "alt", "")])]
+    return write_album(
+        folder, eyebrow="gallery", title="t", summary="run=" + "an_arm_without_end," * 9, chapters=chapters
+    )
+
+
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_an_album_fits_the_screen_and_fetches_nothing_but_its_pictures(album, tmp_path, width):
+    seen = measure(album, tmp_path / "browser", width)
+    assert (seen["scrollWidth"], seen["wide"]) == (width, [])
+    assert {name.rsplit("/", 1)[-1] for name in seen["requests"]} <= {"wide.png", "square.png", "small.png"}
 
 
 @pytest.mark.parametrize("width", [390, 768, 1440])

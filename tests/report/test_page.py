@@ -9,7 +9,7 @@ import sys
 import time
 
 import pytest
-from fake_study import ACCURACY, DEMO, write_run, write_study
+from fake_study import ACCURACY, DEMO, coverage, write_run, write_study
 
 from pathssl import records
 from pathssl.report import write_report
@@ -96,11 +96,18 @@ def test_the_page_is_one_file_and_may_not_fetch_anything(page):
     assert all(image["src"].startswith("data:image/") for image in page.all("img"))
     assert page.all("script") == []
     assert [link["href"] for link in page.all("link")] == ["data:,"]
-    assert {link["href"] for link in page.all("a")} == {"#answer", "arms.csv", "runs.csv", "report.md"}
+    assert {link["href"] for link in page.all("a")} == {
+        "#answer",
+        "arms.csv",
+        "runs.csv",
+        "coverage.csv",
+        "faults.csv",
+        "report.md",
+    }
 
 
 def test_the_page_can_be_read_by_a_screen_reader(page):
-    assert all(header.get("scope") in ("col", "row") for header in page.all("th"))
+    assert all(header.get("scope") in ("col", "row", "rowgroup") for header in page.all("th"))
     assert len(page.all("table")) == len(page.all("caption"))
     assert all(image["alt"] for image in page.all("img"))
     assert all("aria-label" in svg or svg.get("aria-hidden") == "true" for svg in page.all("svg"))
@@ -212,6 +219,7 @@ def write_run_once(folder):
     ]
     for k, probe in enumerate(probes):
         rows[k * 9_999 // (len(probes) - 1)] |= {key: x for key, x in probe.items() if key.startswith(("probe", "uns"))}
+    records.write_coverage(run, 9_999, coverage({0.5: 640_000}, {f"slide{k}.svs": k + 1 for k in range(300)}))
     shutil.rmtree(run / "probes")
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return run

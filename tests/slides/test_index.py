@@ -54,16 +54,38 @@ def test_the_index_says_what_the_slides_are_and_where_their_tissue_is(cohort, tm
     assert index.open(1).read(450, 350, 0.5, 32).mean() < 200
 
 
-def test_overlap_of_a_patch_is_the_tissue_under_its_footprint(cohort, tmp_path):
-    index = build(cohort(1), tmp_path / "cache")
-    assert index.overlap(0, 450 - 112, 350 - 112, 0.5, 224) > 0.99
-    assert index.overlap(0, 450 - 56, 350 - 56, 1.0, 56) > 0.99
-    assert index.overlap(0, -500, -500, 0.5, 224) == 0
+def test_overlaps_of_patches_are_the_tissue_under_their_footprints(cohort, tmp_path):
+    index = build(cohort(2), tmp_path / "cache")
+
+    def overlap(k: int, x0: float, y0: float, mpp: float, size: int) -> float:
+        return index.overlaps(np.array([k]), np.array([x0]), np.array([y0]), mpp, size)[0]
+
+    assert overlap(0, 450 - 112, 350 - 112, 0.5, 224) > 0.99
+    assert overlap(0, 450 - 56, 350 - 56, 1.0, 56) > 0.99
+    assert overlap(0, -500, -500, 0.5, 224) == 0
     quarter_of_the_disc = np.pi * 280**2 / 4
-    assert index.overlap(0, 450, 350, 0.5, 2240) == pytest.approx(quarter_of_the_disc / 2240**2, rel=0.1)
-    x0, y0 = np.array([0, 100, 338]), np.array([0, 50, 238])
-    expected = [index.overlap(0, x, y, 0.75, 224) for x, y in zip(x0, y0, strict=True)]
-    np.testing.assert_allclose(index.overlaps(0, x0, y0, 0.75, 224), expected, atol=1e-9)
+    assert overlap(0, 450, 350, 0.5, 2240) == pytest.approx(quarter_of_the_disc / 2240**2, rel=0.1)
+    k, x0, y0 = np.array([0, 1, 0]), np.array([0, 100, 338]), np.array([0, 50, 238])
+    mpp = np.array([0.75, 0.75, 0.5])
+    got = index.overlaps(k, x0, y0, mpp, 224)
+    assert got.tolist() == [overlap(*each, 224) for each in zip(k, x0, y0, mpp, strict=True)]
+    for fraction, slide, x, y, m in zip(got, k, x0, y0, mpp, strict=True):
+        mask = index.tissue(slide).repeat(64, 0).repeat(64, 1)  # level-0 pixels, 0.5 um each
+        assert fraction == pytest.approx(mask[y : y + int(448 * m), x : x + int(448 * m)].sum() / 255 / (448 * m) ** 2)
+
+
+def test_cells_and_levels_of_many_slides_at_once_are_those_of_each(cohort, tmp_path):
+    index = build(cohort(3), tmp_path / "cache")
+    k = np.array([2, 0, 2, 1])
+    column, row = index.cell(k, np.array([0, 0.5, 1 - 2**-32, 0.25]))
+    for slide, nth, x, y in zip(k, (0.0, 0.5, 1.0, 0.25), column, row, strict=True):
+        cells = index.cells(slide)
+        expected = cells[min(int(nth * len(cells)), len(cells) - 1)]
+        assert (y, x) == divmod(expected, index.tissue(slide).shape[1])
+    slides = [index.open(slide) for slide in range(3)]
+    for mpp in (0.48, 0.5, 0.52500001, 1.0, 1.9, 1.9999, 2.0, 50.0):
+        level, ratio = index.source(k, np.full(4, mpp))
+        assert list(zip(level, ratio, strict=True)) == [slides[slide]._source(mpp) for slide in k]
 
 
 def test_an_index_is_used_again_and_only_what_changed_is_looked_at(cohort, tmp_path, surveyed):
@@ -206,16 +228,20 @@ build_index({str(folder)!r}, cache=Path({str(cache)!r}), manifest=None, workers=
 def test_a_decoder_that_kills_or_hangs_its_process_costs_one_slide(cohort, tmp_path, monkeypatch):
     folder = cohort(4)
     monkeypatch.setattr(survey_module, "LIMIT_S", 3.0)
-    monkeypatch.setattr(
-        survey_module,
-        "_WORKER",
-        "import os, sys, time; from pathssl.slides import survey; real = survey.survey\n"
+    (tmp_path / "bad_decoder.py").write_text(
+        "import os, time\n"
+        "from pathssl.slides import survey\n"
+        "real = survey.survey\n"
         "def bad(job):\n"
         "    if 'slide1' in job.name: os.kill(os.getpid(), 11)\n"
         "    if 'slide2' in job.name: time.sleep(60)\n"
         "    return real(job)\n"
-        "survey.survey = bad; survey.work(int(sys.argv[1]))",
+        "def work(connection):\n"
+        "    survey.survey = bad\n"
+        "    survey.work(connection)\n"
     )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(survey_module, "WORK", "bad_decoder:work")
     index = build(folder, tmp_path / "cache", workers=2)
     assert index.paths == ["slide0.tif", "slide3.tif"]
     reasons = dict(index.quarantined)

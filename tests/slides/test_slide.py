@@ -113,7 +113,7 @@ def test_a_slide_keeps_one_handle_and_survives_close_and_pickling(golden, monkey
     np.testing.assert_array_equal(copy.read(64, 64, 0.25, 32), patch)
     slide.close()
     np.testing.assert_array_equal(slide.read(64, 64, 0.25, 32), patch)
-    assert len(opened) == 3
+    assert len(opened) == 1, "what the tags say is kept, so that opening again costs little"
 
 
 def test_another_process_reads_the_same_pixels(golden, tmp_path):

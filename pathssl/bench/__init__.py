@@ -1,0 +1,1 @@
+"""Measurements beside the peers': what `python -m pathssl bench WHAT` prints."""

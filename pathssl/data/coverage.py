@@ -1,0 +1,73 @@
+"""How much of the slides a run has seen: patches counted by magnification and slide, and the draws that failed."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from pathssl.data.sampling import Draws, Sampler
+
+
+class Coverage:
+    """Counts the patches that `sampler` drew and a trainer used.
+
+    patches: (M, K) int64, by magnification and slide. replaced: {path of a slide: [its draws that failed, the first reason]}.
+    Both are the state: a checkpoint keeps them, and `restore` takes them back.
+    """
+
+    def __init__(self, sampler: Sampler):
+        self._sampler, index = sampler, sampler.index
+        self._case, self._site = (np.unique(names, return_inverse=True)[1] for names in (index.case, index.site))
+        # Magnifications in ascending order, for draws to be found in; one that is given twice counts as one.
+        self.mpp, first = np.unique(sampler.mpp, return_index=True)
+        self._usable = [sampler.slides[m] for m in first]
+        self.patches = np.zeros((len(self.mpp), len(index)), np.int64)
+        self.replaced: dict[str, list] = {}
+
+    def restore(self, patches: np.ndarray, replaced: Mapping[str, list]) -> None:
+        """Goes on from what was counted before."""
+        self.patches[:] = patches
+        self.replaced = {slide: list(tally) for slide, tally in replaced.items()}
+
+    def add(self, draws: Draws, replaced: Iterable[tuple[int, str, str]]) -> list[tuple[str, str]]:
+        """Counts a batch; gives the slides that failed for the first time, as (path, reason)."""
+        np.add.at(self.patches, (np.searchsorted(self.mpp, draws.mpp), draws.slide), 1)
+        new = []
+        for _, slide, reason in replaced:
+            if slide not in self.replaced:
+                self.replaced[slide] = [0, reason]
+                new.append((slide, reason))
+            self.replaced[slide][0] += 1
+        return new
+
+    def table(self) -> dict[str, object]:
+        """What coverage.json holds.
+
+        {"magnifications": [a row each], "total": a row, "replaced": [{"slide", "draws", "reason"}], most draws first}, a row being
+        {"mpp" (None in the total), "patches", "slides" that gave any, "usable_slides" that are scanned finely enough, "cases", "sites",
+        "tissue_mm2" of those slides, "read_mm2" (area of the patches), "times_over" = read_mm2 / tissue_mm2 (None where nothing was read)}.
+        """
+        side_mm = self._sampler.patch_px * self.mpp / 1000
+        area_mm2 = self.patches.sum(axis=1) * side_mm**2
+        rows = [
+            self._row(float(m), self.patches[i], self._usable[i], float(area_mm2[i])) for i, m in enumerate(self.mpp)
+        ]
+        any_usable = np.unique(np.concatenate(self._usable))
+        total = self._row(None, self.patches.sum(axis=0), any_usable, float(area_mm2.sum()))
+        replaced = [{"slide": slide, "draws": n, "reason": reason} for slide, (n, reason) in self.replaced.items()]
+        replaced.sort(key=lambda row: (-row["draws"], row["slide"]))
+        return {"magnifications": rows, "total": total, "replaced": replaced}
+
+    def _row(self, mpp: float | None, patches_K: np.ndarray, usable: np.ndarray, read_mm2: float) -> dict[str, object]:
+        seen = np.flatnonzero(patches_K)
+        tissue_mm2 = float(self._sampler.index.tissue_mm2[seen].sum())
+        return {
+            "mpp": mpp,
+            "patches": int(patches_K.sum()),
+            "slides": len(seen),
+            "usable_slides": len(usable),
+            "cases": len(np.unique(self._case[seen])),
+            "sites": len(np.unique(self._site[seen])),
+            "tissue_mm2": tissue_mm2,
+            "read_mm2": read_mm2,
+            "times_over": read_mm2 / tissue_mm2 if tissue_mm2 else None,
+        }

@@ -1,0 +1,206 @@
+"""Which patches a step of a run saw: from the run's folder and the slides alone, whatever the config files say today."""
+
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from PIL import Image
+
+from pathssl import parts
+from pathssl.data.sampling import Draws
+from pathssl.errors import UserError
+from pathssl.pictures import GAP_PX, strip
+from pathssl.records import read_status
+from pathssl.replaced import read_replaced
+from pathssl.report.words import plural
+from pathssl.slides.slide import SlideError
+
+log = logging.getLogger(__name__)
+# What the config says of places: `replay` may be given others, where things were moved.
+PLACES = ("data.path", "data.manifest", "cache_dir")
+
+
+@dataclass(frozen=True)
+class Step:
+    """The patches of one step (counted from 1), in the order of its batch.
+
+    indices: their numbers in the run. draws: where they were read, after replacements. redraws: how many draws of each had failed before.
+    replaced: the lines of replaced.jsonl. trained: whether the run has come so far; if not, no draw is known to have failed.
+    """
+
+    run: Path
+    step: int
+    config: dict[str, Any]
+    data: parts.Data
+    indices: np.ndarray
+    draws: Draws
+    redraws: np.ndarray
+    replaced: list[dict[str, Any]]
+    trained: bool
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each patch: its number, slide, case, site, corner in level-0 pixels, magnification (um per pixel), failed draws."""
+        index, draws = self.data.index, self.draws
+        return [
+            {
+                "patch": int(self.indices[i]),
+                "slide": index.paths[k],
+                "case": index.case[k],
+                "site": index.site[k],
+                "x0": int(draws.x0[i]),
+                "y0": int(draws.y0[i]),
+                "mpp": float(draws.mpp[i]),
+                "redraws": int(self.redraws[i]),
+            }
+            for i, k in enumerate(draws.slide.tolist())
+        ]
+
+    def pixels(self, count: int | None = None) -> np.ndarray:
+        """(n, P, P, 3) uint8: the first `count` patches of the step, or all, as they were read then."""
+        size, draws = self.data.sampler.patch_px, self.draws
+        n = len(self.indices) if count is None else min(count, len(self.indices))
+        pixels = np.empty((n, size, size, 3), np.uint8)
+        for k in np.unique(draws.slide[:n]):
+            slide = self.data.index.open(int(k))
+            for i in np.flatnonzero(draws.slide[:n] == k):
+                try:
+                    pixels[i] = slide.read(int(draws.x0[i]), int(draws.y0[i]), float(draws.mpp[i]), size)
+                except SlideError as error:
+                    raise UserError(self._unreadable(int(self.indices[i]), error)) from error
+            slide.close()
+        return pixels
+
+    def _unreadable(self, patch: int, error: SlideError) -> str:
+        if self.trained:
+            return f"Patch {patch} of step {self.step} cannot be read any more, though the run read it: {error}"
+        return f"Patch {patch} of step {self.step} cannot be read, and the run, which has not come so far, will replace it: {error}"
+
+
+def find_step(run: Path, step: int, places: Sequence[str] = ()) -> Step:
+    """What step `step` of `run` saw. `places`: KEY=VALUE for those of `PLACES` that were moved since.
+
+    UserError where the run has no such step, or the slides are not those that it was trained on.
+    """
+    run = Path(run)
+    config = _config(run, places)
+    total_steps, batch_size = config["derived"]["total_steps"], config["batch"]["size"]
+    if step == 0:
+        raise UserError("Step 0 is the network before training: it saw no patch. Steps count from 1.")
+    if not 1 <= step <= total_steps:
+        raise UserError(f"--step {step}: {run} has the steps 1 to {total_steps}.")
+    data = _data(run, config)
+    done = (read_status(run) or {}).get("step", 0)
+    indices = np.arange((step - 1) * batch_size, step * batch_size)
+    replaced = read_replaced(run, step)
+    failed = Counter(line["patch"] for line in replaced)
+    redraws = np.array([failed[int(i)] for i in indices])
+    draws = data.sampler.sample(config["seed"], indices)
+    for i in np.flatnonzero(redraws):
+        other = data.sampler.sample(config["seed"], indices[i : i + 1], int(redraws[i]))
+        for column in fields(Draws):
+            getattr(draws, column.name)[i] = getattr(other, column.name)[0]
+    found = Step(run, step, config, data, indices, draws, redraws, replaced, trained=step <= done)
+    if not found.trained:
+        log.info(
+            "%s has not come to step %d yet (%d of %d are done): this is what it is going to see.",
+            run,
+            step,
+            done,
+            total_steps,
+        )
+    _compare_with_picture(found)
+    return found
+
+
+def summary(found: Step) -> str:
+    """The step in a sentence or two."""
+    rows = found.rows()
+    slides, cases, sites = (plural(len({row[name] for row in rows}), name) for name in ("slide", "case", "site"))
+    mpp = " and ".join(f"{m:g}" for m in sorted({row["mpp"] for row in rows}))
+    text = f"{len(rows)} patches of {slides}, {cases} and {sites} at {mpp} µm/px."
+    if found.replaced:
+        text += f" {plural(len(found.replaced), 'draw')} could not be decoded and the next draw of the same patch was taken."
+    if not found.trained:
+        text += " Not yet trained: what the run is going to see."
+    return text
+
+
+def lines(found: Step) -> str:
+    """A line for each patch, under a head."""
+    rows = [{name: f"{x:g}" if isinstance(x, float) else str(x) for name, x in row.items()} for row in found.rows()]
+    width = {name: max(len(name), *(len(row[name]) for row in rows)) for name in rows[0]}
+    right = {"patch", "x0", "y0", "mpp", "redraws"}
+    return "\n".join(
+        "  ".join(row[name].rjust(w) if name in right else row[name].ljust(w) for name, w in width.items()).rstrip()
+        for row in [{name: name for name in width}, *rows]
+    )
+
+
+def _config(run: Path, places: Sequence[str]) -> dict[str, Any]:
+    """The run's own config, its relative paths made absolute, those in `places` replaced."""
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"There is no run in {run}: replay takes a run's folder, outputs/<study>/<arm>/seed<k>.")
+    config = yaml.safe_load(path.read_text())
+    start, given = _started_in(run, config), {}
+    for place in places:
+        key, _, value = place.partition("=")
+        if key not in PLACES or not value:
+            raise UserError(
+                f"{place}: replay takes everything from the run but {', '.join(PLACES)}, as KEY=VALUE, where things were moved."
+            )
+        given[key] = os.path.abspath(value)
+    for key in PLACES:
+        *groups, name = key.split(".")
+        block = config[groups[0]] if groups else config
+        if block[name] is not None or key in given:
+            block[name] = given.get(key) or str(start / block[name])
+    return config
+
+
+def _started_in(run: Path, config: dict[str, Any]) -> Path:
+    """The folder that the config's relative paths start from: the one in which output_dir/<study>/<arm>/seed<k> is `run`, else this one."""
+    here = Path(os.path.abspath(run)).parts
+    ending = Path(config["output_dir"], *here[-3:]).parts
+    return Path(*here[: -len(ending)]) if here[-len(ending) :] == ending else Path.cwd()
+
+
+def _data(run: Path, config: dict[str, Any]) -> parts.Data:
+    """The run's slides; UserError where they cannot be found or are others."""
+    path = config["data"]["path"] or f"{config['cache_dir']} (the synthetic cohort)"
+    moved = f"The run's config says that they are in {path}. Where they were moved, add data.path=..., and data.manifest=... if it has one."
+    try:
+        data = parts.Data(config)
+    except UserError as error:
+        raise UserError(f"The slides of {run} cannot be used: {error}\n{moved}") from error
+    if data.fingerprint != config["derived"]["slides"]:
+        raise UserError(
+            f"The slides are not those of {run}: these {len(data.index.paths)} have the fingerprint {data.fingerprint}, the run's have "
+            f"{config['derived']['slides']}. Some were added, removed, changed or quarantined since, or this is another folder.\n{moved}"
+        )
+    return data
+
+
+def _compare_with_picture(found: Step) -> None:
+    """Warns where the run's own picture of its first patches shows others: then another version of pathssl drew them."""
+    path = found.run / "pictures" / "patches.png"
+    if not path.is_file():
+        return
+    with Image.open(path) as picture:
+        kept = np.array(picture.convert("RGB"))
+    count = (kept.shape[1] + GAP_PX) // (found.data.sampler.patch_px + GAP_PX)
+    reader = found.data.reader(found.config["seed"])
+    again = np.array(strip(reader.read(np.arange(count)).pixels)) if count else kept
+    reader.close()
+    if not np.array_equal(kept, again):
+        log.warning(
+            "The first patches of this run, in %s, are not those that this version of pathssl draws: do not trust the replay. "
+            "environment.json has the commit of the code that the run ran with.",
+            path,
+        )

@@ -1,0 +1,39 @@
+"""python -m pathssl bench, as it is typed."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+
+def bench(*arguments, cwd):
+    command = [sys.executable, "-m", "pathssl", "bench", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_augment_takes_overrides_and_prints_json(tmp_path):
+    done = bench("augment", "resolution=r64", "augmentation.local_crops=2", "--json", "--rounds", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert {"what", "machine", "rows", "ratios", "missing"} <= set(answer) and answer["what"] == "augment"
+    assert (
+        "4 views (2 x 64, 2 x 32) of 96 px" in answer["rows"][0]["setting"] and "views/torchvision" in answer["ratios"]
+    )
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nothing"], "nothing"),
+        (["augment", "resolutoin=r64"], "Did you mean resolution"),
+        (["augment", "--rounds", "0"], "--rounds 0"),
+        (["loader", "--patches", "0"], "--patches 0"),
+        (["loader", "--tissue", "nowhere.svs"], "--tissue nowhere.svs"),
+    ],
+)
+def test_mistakes_are_answered_in_a_sentence_with_exit_code_2(arguments, says, tmp_path):
+    done = bench(*arguments, cwd=tmp_path)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())
