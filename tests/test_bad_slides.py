@@ -25,7 +25,7 @@ def folder(tmp_path_factory) -> Path:
         "sites": 2,
         "slide_px": 512,
         "mpp": 0.5,
-        "labelled_cases": 3,
+        "labelled_cases": 6,
         "patches_per_class": 1,
     }
     write_cohort(root / "cohort", **settings, patch_px=64, patch_mpp=0.5, nuclei_fields=1, workers=1, progress=False)
