@@ -6,8 +6,10 @@ Only files whose geometry is plain TIFF are described here (Aperio, OME, generic
 
 import os
 import re
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -33,6 +35,7 @@ _MICROMETRES = {"m": 1e6, "cm": 1e4, "mm": 1e3, "\u00b5m": 1.0, "\u03bcm": 1.0, 
 
 # Where the arrays of tile positions and byte counts lie: the tags of tiled files and of those in strips
 _TABLES = {True: (324, 325), False: (273, 279)}
+_STRUCT = {"u2": "H", "u4": "I", "u8": "Q"}
 _INTEGERS = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}  # TIFF's types of unsigned integers
 
 
@@ -80,15 +83,18 @@ class TiffLevel:
 
     def stored(self, file: int, rows: range, columns: range) -> list[tuple[int, int]]:
         """(position in the file, bytes) of each tile of some rows and columns, row by row, from an open descriptor."""
-        first = rows.start * self.columns + columns.start
-        between = [(row - rows.start) * self.columns for row in rows]
-        count = between[-1] + len(columns)
-        offsets = _integers(file, self.offsets_at, self.offsets_type, first, count)
-        sizes = _integers(file, self.sizes_at, self.sizes_type, first, count)
-        if len(rows) == 1:
-            return list(zip(offsets.tolist(), sizes.tolist(), strict=True))
-        rows_of = [slice(start, start + len(columns)) for start in between]
-        return [pair for row in rows_of for pair in zip(offsets[row].tolist(), sizes[row].tolist(), strict=True)]
+        offsets = self._table(file, self.offsets_at, self.offsets_type, rows, columns)
+        return list(zip(offsets, self._table(file, self.sizes_at, self.sizes_type, rows, columns), strict=True))
+
+    def _table(self, file: int, position: int, kind: str, rows: range, columns: range) -> list[int]:
+        """What an array in the file, with an element for each tile of the level, says of some rows and columns."""
+        first, count = rows.start * self.columns + columns.start, (len(rows) - 1) * self.columns + len(columns)
+        data, words, row_bytes = (
+            _bytes(file, position, kind, first, count),
+            _words(kind, len(columns)),
+            self.columns * int(kind[2]),
+        )
+        return [number for row in range(len(rows)) for number in struct.unpack_from(words, data, row * row_bytes)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +186,7 @@ def _level(file: tifffile.TiffFile, page: tifffile.TiffPage, size: int, number: 
     types = [file.byteorder + _INTEGERS[int(tag.dtype)] for tag in tags]
     descriptor = file.filehandle.fileno()
     offsets, sizes = (
-        _integers(descriptor, tag.valueoffset, kind, 0, tiles).astype(np.int64)
+        np.frombuffer(_bytes(descriptor, tag.valueoffset, kind, 0, tiles), kind).astype(np.int64)
         for tag, kind in zip(tags, types, strict=True)
     )
     if short := int((offsets + sizes > size).sum()):
@@ -203,13 +209,19 @@ def _level(file: tifffile.TiffFile, page: tifffile.TiffPage, size: int, number: 
     )
 
 
-def _integers(file: int, position: int, kind: str, first: int, count: int) -> np.ndarray:
-    """(count,) integers of type `kind` from element `first` of an array in the file; SlideError where it ends before."""
+def _bytes(file: int, position: int, kind: str, first: int, count: int) -> bytes:
+    """`count` integers of type `kind` from element `first` of an array in the file; SlideError where it ends before."""
     size = int(kind[2])
     data = os.pread(file, count * size, position + first * size)
     if len(data) < count * size:
         raise SlideError("the file is truncated: its list of tiles is cut short")
-    return np.frombuffer(data, kind)
+    return data
+
+
+@cache
+def _words(kind: str, count: int) -> str:
+    """numpy's name of an integer type in the words of `struct`, `count` times: faster than an array where there are few."""
+    return f"{kind[0]}{count}{_STRUCT[kind[1:]]}"
 
 
 def _mpp_xy(file: tifffile.TiffFile) -> tuple[float, float] | None:
