@@ -1,0 +1,126 @@
+"""Slides that an index has looked at before: several patches at a time, opened again at little cost, and the same in every respect."""
+
+import os
+import pickle
+import time
+
+import numpy as np
+import pytest
+from golden_slides import tissue_pixels, write_pyramid
+
+from pathssl.slides import cucim_reader, openslide_reader, slide
+from pathssl.slides.fault import SlideError
+from pathssl.slides.index import build_index
+from pathssl.slides.slide import open_slide
+
+READERS = ("cucim", "openslide", "tifffile")
+SETTINGS = {"method": "otsu", "thumbnail_mpp": 8.0, "cell_um": 32.0, "min_tissue": 0.4}
+
+
+@pytest.fixture(scope="module")
+def jpeg(tmp_path_factory):
+    path = tmp_path_factory.mktemp("jpeg") / "jpeg.tif"
+    return write_pyramid(path, tissue_pixels(1500, 1300), factors=(1, 4), compression="jpeg")
+
+
+@pytest.fixture
+def index(jpeg, tmp_path):
+    """Of a copy of that slide, which tests may spoil."""
+    (tmp_path / "slides").mkdir()
+    (tmp_path / "slides" / "jpeg.tif").write_bytes(jpeg.read_bytes())
+    return build_index(
+        tmp_path / "slides", cache=tmp_path / "i", manifest=None, reader="auto", workers=0, progress=False, **SETTINGS
+    )
+
+
+@pytest.mark.parametrize("reader", READERS)
+@pytest.mark.parametrize("mpp", [0.25, 0.4, 0.5, 1.0, 1.3])
+@pytest.mark.parametrize("near", [(700, 600), (-40, -25), (1450, 1280)], ids=["inside", "corner", "far corner"])
+def test_patches_read_together_are_those_read_one_by_one(jpeg, reader, mpp, near):
+    one = open_slide(jpeg, None, reader)
+    rng = np.random.default_rng(1)
+    x0, y0 = near[0] + rng.integers(0, 150, 5), near[1] + rng.integers(0, 150, 5)
+    out = np.zeros((5, 48, 48, 3), np.uint8)
+    one.read_patches(x0, y0, mpp, out)
+    for k in range(5):
+        np.testing.assert_array_equal(out[k], one.read(int(x0[k]), int(y0[k]), mpp, 48))
+
+
+def test_neighbours_take_one_look_and_strangers_one_each(jpeg, monkeypatch):
+    one, looks = open_slide(jpeg, None), []
+    reader = one._opened()
+    real = reader.read
+    monkeypatch.setattr(reader, "read", lambda *window: looks.append(window) or real(*window))
+    out = np.zeros((3, 48, 48, 3), np.uint8)
+    one.read_patches([600, 640, 610], [500, 540, 560], 0.25, out)
+    assert len(looks) == 1
+    one.read_patches([0, 1400, 700], [0, 1200, 600], 0.25, out)
+    assert len(looks) == 4
+
+
+def test_a_slide_opened_through_the_index_looks_at_no_tags(index, monkeypatch):
+    def forbidden(*_):
+        raise AssertionError("the index knows this")
+
+    expected = open_slide(index.root / index.paths[0], None)
+    monkeypatch.setattr(slide, "read_layout", forbidden)
+    monkeypatch.setattr(openslide_reader, "vendor_of", forbidden)
+    known = pickle.loads(pickle.dumps(index)).open(0)
+    assert (known.reader, known.width, known.height, known.downsamples, known.tile_px) == (
+        expected.reader, expected.width, expected.height, expected.downsamples, expected.tile_px
+    )  # fmt: skip
+    assert cucim_reader.available()[0] == (known.reader == "cucim")
+    for mpp in (0.25, 0.6, 1.0):
+        np.testing.assert_array_equal(known.read(500, 400, mpp, 64), expected.read(500, 400, mpp, 64))
+
+
+def test_opening_through_the_index_takes_a_fraction_of_the_time(index):
+    def seconds(opened):
+        start = time.perf_counter()
+        for _ in range(20):
+            opened().close()
+        return time.perf_counter() - start
+
+    path = index.root / index.paths[0]
+    pairs = [(seconds(lambda: open_slide(path, 0.25)), seconds(lambda: index.open(0))) for _ in range(5)]
+    assert np.median([new / again for new, again in pairs]) > 2
+
+
+def test_the_index_knows_levels_and_tiles(index):
+    assert index.downsamples[0, :2].tolist() == [1, 4] and np.isinf(index.downsamples[0, 2:]).all()
+    assert index.tile_width[0, :2].tolist() == index.tile_height[0, :2].tolist() == [256, 256]
+    level, ratio = index.source(np.zeros(4, int), np.array([0.25, 0.4, 1.0, 2.0]))
+    assert level.tolist() == [0, 0, 1, 1] and ratio == pytest.approx([1, 1.6, 1, 2])
+
+
+def test_damage_after_indexing_is_found_where_it_is(index):
+    path = index.root / index.paths[0]
+    facts, content = path.stat(), bytearray(path.read_bytes())
+    layout = index.open(0).structure.layout
+    file = os.open(path, os.O_RDONLY)
+    offset, size = layout.levels[0].stored(file, range(2, 3), range(2, 3))[0]
+    os.close(file)
+    content[offset : offset + size] = bytes(size)
+    path.write_bytes(content)
+    os.utime(path, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    known = index.open(0)
+    with pytest.raises(SlideError, match=r"jpeg\.tif: tile \d+ of level 0 is damaged"):
+        known.read(2 * 256 + 20, 2 * 256 + 20, 0.25, 64)
+    assert known.read(20, 20, 0.25, 64).shape == (64, 64, 3)
+
+
+def test_another_file_under_the_name_is_looked_at_anew(index):
+    path = index.root / index.paths[0]
+    other = write_pyramid(
+        path.with_name("other"), tissue_pixels(1500, 1300, seed=5), compression="jpeg", tile=(128, 128)
+    )
+    other.rename(path)
+    known = index.open(0)
+    assert known.tile_px[0] == (128, 128)
+    np.testing.assert_array_equal(known.read(700, 600, 0.25, 64), open_slide(path, None).read(700, 600, 0.25, 64))
+
+
+def test_a_file_that_has_gone_is_no_bad_slide(index):
+    (index.root / index.paths[0]).unlink()
+    with pytest.raises(FileNotFoundError):
+        index.open(0)
