@@ -1,7 +1,6 @@
 """The loop: batches in, checkpoints and metrics out."""
 
 import logging
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.feed import on_device
 from pathssl.training.optimiser import clip_gradients, create_optimiser, set_rates
 from pathssl.training.tracking import Tracker
+from pathssl.training.window import Window
 
 log = logging.getLogger(__name__)
 _SLOW_DATA = 0.2  # of the time; waiting for the first batch alone may cost some in a first window
@@ -230,33 +230,3 @@ class Trainer:
             row["train/patches_per_s"],
             100 * row["train/data_wait"],
         )
-
-
-class Window:
-    """Means over the steps since the last log line; sums stay on the device until they are asked for."""
-
-    def __init__(self, device: torch.device):
-        self.device, self.start = device, time.perf_counter()
-        self.sums: dict[str, torch.Tensor] = {}
-        self.steps, self.patches, self.waited_s, self.replaced = 0, 0, 0.0, 0
-
-    def arrived(self, batch: Batch) -> None:
-        self.waited_s += batch.waited_s
-        self.replaced += len(batch.patches.replaced)
-
-    def add(self, terms: dict[str, torch.Tensor], patches: int) -> None:
-        for name, term in terms.items():
-            self.sums[name] = self.sums.get(name, 0) + term.detach()
-        self.steps, self.patches = self.steps + 1, self.patches + patches
-
-    def row(self) -> dict[str, float]:
-        means = {f"train/{name}": (total / self.steps).item() for name, total in self.sums.items()}
-        elapsed_s = self.elapsed_s()
-        return means | {
-            "train/patches_per_s": self.patches / elapsed_s,
-            "train/data_wait": self.waited_s / elapsed_s,
-            "train/replaced_patches": self.replaced,
-        }
-
-    def elapsed_s(self) -> float:
-        return time.perf_counter() - self.start
