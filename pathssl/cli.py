@@ -22,7 +22,11 @@ def main(arguments: Sequence[str]) -> int:
     _add_report(verbs)
     _add_bench(verbs)
     _add_doctor(verbs)
-    options = parser.parse_args(arguments)
+    options, more = parser.parse_known_args(arguments)
+    if more:  # overrides after an option, which argparse does not take
+        if not hasattr(options, "overrides") or any(word.startswith("-") for word in more):
+            parser.error(f"unrecognized arguments: {' '.join(more)}")
+        options.overrides += more
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr, force=True)
     try:
         answer = options.run(options)

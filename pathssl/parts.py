@@ -68,7 +68,7 @@ def _check_numbers(config: Mapping[str, Any]) -> None:
         "batch.size": (1, None),
         "batch.reference": (1, None),
         "loader.workers": (0, None),
-        "loader.prefetch": (1, None),
+        "loader.prefetch": (1, 128),  # what pipes hold
         "loader.open_slides": (1, None),
         "unsupervised.patches": (2, None),
     }

@@ -4,6 +4,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -67,13 +68,12 @@ class Step:
         n = len(self.indices) if count is None else min(count, len(self.indices))
         pixels = np.empty((n, size, size, 3), np.uint8)
         for k in np.unique(draws.slide[:n]):
-            slide = self.data.index.open(int(k))
-            for i in np.flatnonzero(draws.slide[:n] == k):
-                try:
-                    pixels[i] = slide.read(int(draws.x0[i]), int(draws.y0[i]), float(draws.mpp[i]), size)
-                except SlideError as error:
-                    raise UserError(self._unreadable(int(self.indices[i]), error)) from error
-            slide.close()
+            with closing(self.data.index.open(int(k))) as slide:
+                for i in np.flatnonzero(draws.slide[:n] == k):
+                    try:
+                        pixels[i] = slide.read(int(draws.x0[i]), int(draws.y0[i]), float(draws.mpp[i]), size)
+                    except SlideError as error:
+                        raise UserError(self._unreadable(int(self.indices[i]), error)) from error
         return pixels
 
     def _unreadable(self, patch: int, error: SlideError) -> str:

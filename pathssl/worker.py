@@ -51,10 +51,6 @@ class Worker:
         )
         far_end.close()
 
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
     def send(self, message: Any) -> None:
         with suppress(BrokenPipeError):  # it is dead, and `answers` will say so
             self.connection.send(message)

@@ -8,6 +8,8 @@ import sys
 import pytest
 from PIL import Image
 
+from pathssl.cli import main
+
 
 def pathssl(*arguments, cwd):
     command = [sys.executable, "-m", "pathssl", *map(str, arguments)]
@@ -78,3 +80,16 @@ def test_mistakes_are_answered_in_a_sentence_with_exit_code_2(arguments, says, t
     done = pathssl(*arguments, cwd=tmp_path)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("order", [["data.path=/none", "--to", "x"], ["--to", "x", "data.path=/none"]])
+def test_overrides_may_stand_before_and_after_options(order, capsys):
+    assert main(["gallery", "data=folder", *order]) == 2
+    assert "/none" in capsys.readouterr().err
+
+
+def test_words_that_no_verb_takes_are_refused(capsys):
+    for words in (["report", "outputs", "data=folder"], ["gallery", "data=synthetic", "--frobnicate"]):
+        with pytest.raises(SystemExit) as stop:
+            main(words)
+        assert stop.value.code == 2 and "unrecognized arguments" in capsys.readouterr().err

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from pathssl.bench import peers
 from pathssl.bench.benchmark_slide import SETTINGS, Settings, benchmark_slide
@@ -18,7 +19,8 @@ from pathssl.data.sampling import Draws, Region, Sampler
 from pathssl.slides.index import SlideIndex, build_index
 
 PATCH_PX, BATCH = 224, 64
-SINGLE, FOUR = Region(patches=1, width=1.0, chunk_batches=1), Region(patches=4, width=2.0, chunk_batches=4)
+_REGIONS = Path(__file__).resolve().parents[2] / "conf" / "region"
+SINGLE, FOUR = (Region(**yaml.safe_load((_REGIONS / f"{name}.yaml").read_text())) for name in ("single", "four"))
 _WARM_UP = 8  # batches that come before those that are timed; whole chunks for every worker
 _SLOW = 4  # what is slow reads this part of the patches
 _UNIT = "patches/s"

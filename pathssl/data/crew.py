@@ -5,7 +5,9 @@ import logging
 import traceback
 from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import cycle
 from multiprocessing.connection import Connection, wait
+from signal import SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV
 
 from pathssl.data.patches import PatchReader, Unreachable
 from pathssl.data.unit import Memory, Unit
@@ -16,8 +18,11 @@ from pathssl.worker import Worker, WorkerDied
 log = logging.getLogger(__name__)
 
 WORK = "pathssl.data.crew:work"  # what a worker runs
-_DEATHS_OF_A_PATCH = 2  # then it counts as damaged; once may have been the machine's fault (memory)
-_DEATHS_OF_A_UNIT = 6  # then the run stops: the machine, not a slide, seems to be at fault
+_DEATHS_OF_A_PATCH = 2  # then it counts as damaged; once may have been a neighbour's fault
+_DEATHS_OF_A_UNIT = 6  # without a patch to blame: then the run stops, as the machine seems to be at fault
+_LIMIT_S = 1800.0  # without a sign of any worker: a decoder that hangs is ended like one that crashes
+# What a decoder does to its process on damaged data. Other signals come from outside, most often for want of memory.
+_CRASHES = tuple(f"signal {int(number)}" for number in (SIGSEGV, SIGABRT, SIGBUS, SIGFPE, SIGILL))
 
 Faults = list[tuple[int, str, str]]
 
@@ -44,34 +49,51 @@ class Alone:
 class Crew:
     """`workers` processes, each of which reads the units given to it in order.
 
-    A worker that dies is replaced, and what it had to do is done again, patch by patch. A patch whose reading ends the process twice is
-    one that cannot be decoded, and is replaced as such; when a unit cannot be read in many lives, the run stops with a sentence.
+    Units are dealt out in turn when a slot is started, so that nobody has to listen while the model trains. A slot gives a worker one
+    message at most, and so few are on their way that no pipe can fill.
+
+    A worker that dies is replaced, and what it had to do is done again, patch by patch. A patch whose reading crashes the process twice
+    is one that cannot be decoded, and is replaced as such; when workers die of something else, the run stops with a sentence.
     """
 
     def __init__(self, reader: PatchReader, memory: Memory, workers: int):
         self.reader, self.memory = reader, memory
         self.todo: list[deque[Unit]] = [deque() for _ in range(workers)]
+        self.turns = cycle(range(workers))
         self.left: Counter[int] = Counter()  # units of each slot that are not done
         self.faults: dict[int, Faults] = {}
         self.deaths: Counter = Counter()
         self.workers: list[Worker] = []
-        for number in range(workers):
-            self.workers.append(self._hire(number))
+        try:
+            for _ in range(workers):
+                self.workers.append(Worker(WORK, memory.descriptors))
+            for number in range(workers):  # once all have begun to start: sending waits for the other end
+                self._brief(number)
+        except OSError:
+            self.close()
+            raise
 
     def start(self, slot: int, units: list[Unit]) -> None:
+        assert len(units) <= len(self.workers)
         self.left[slot], self.faults[slot] = len(units), []
         for unit in units:
-            number = min(range(len(self.workers)), key=lambda number: len(self.todo[number]))
+            number = next(self.turns)
             self.todo[number].append(unit)
             self.workers[number].send((unit, False))
 
     def finish(self, slot: int) -> Faults:
-        """The patches that were replaced; the slot is complete then. Unreachable, SlideError or RuntimeError where a worker gave up."""
+        """The patches that were replaced, by number; the slot is complete then. Unreachable, SlideError or RuntimeError where a worker
+        gave up.
+        """
         while self.left[slot]:
             busy = {self.workers[number].connection: number for number, todo in enumerate(self.todo) if todo}
-            for connection in wait(list(busy)):
+            heard = wait(list(busy), timeout=_LIMIT_S)
+            for connection in heard:
                 self._hear(busy[connection])
-        return self.faults.pop(slot)
+            if not heard:
+                for number in busy.values():
+                    self._replace(number, f"it gave no sign for {_LIMIT_S:g} s", blame=True)
+        return sorted(self.faults.pop(slot), key=lambda fault: fault[0])  # a patch's own draws stay in their order
 
     def close(self) -> None:
         for worker in self.workers:
@@ -87,33 +109,37 @@ class Crew:
                 self.left[unit.slot] -= 1
                 self.faults[unit.slot] += done
         except WorkerDied as death:
-            self._replace(number, str(death))
+            self._replace(number, str(death), blame=str(death) in _CRASHES)
 
-    def _hire(self, number: int) -> Worker:
+    def _brief(self, number: int) -> None:
         self.memory.marks[number] = -1
-        worker = Worker(WORK, self.memory.descriptors)
-        worker.send((self.reader, self.memory, number))
-        return worker
+        self.workers[number].send((self.reader, self.memory, number))
 
-    def _replace(self, number: int, how: str) -> None:
-        if not self.todo[number]:
-            self.workers[number] = self._hire(number)
-            return
-        unit, patch = self.todo[number][0], tuple(map(int, self.memory.marks[number]))
+    def _replace(self, number: int, how: str, blame: bool) -> None:
+        """A new process for one that ended; `blame`: the patch that it was reading may be why."""
+        patch = tuple(map(int, self.memory.marks[number]))
         self.workers[number].kill()
-        self.deaths[unit] += 1
-        self.deaths[patch] += 1
-        if self.deaths[unit] == _DEATHS_OF_A_UNIT:
-            raise RuntimeError(
-                f"Workers that read the patches of step {unit.steps[0] + 1} died {_DEATHS_OF_A_UNIT} times, the last of {how} (signal 9: "
-                "killed, mostly for memory: lower loader.workers, loader.prefetch or loader.open_slides). Repeat the command to resume."
-            )
-        log.warning("A worker that reads patches ended (%s); another one takes over its work.", how)
-        if patch[0] >= 0 and self.deaths[patch] == _DEATHS_OF_A_PATCH:
-            self.reader.broken[patch] = f"reading it ends the process ({how})"
-        self.workers[number] = self._hire(number)
+        if self.todo[number]:
+            self._count_death(self.todo[number][0], patch if blame else (-1, -1), how)
+            log.warning("A worker that reads patches ended (%s); another one takes over its work.", how)
+        self.workers[number] = Worker(WORK, self.memory.descriptors)
+        self._brief(number)
         for place, waiting in enumerate(self.todo[number]):
             self.workers[number].send((waiting, place == 0))
+
+    def _count_death(self, unit: Unit, patch: tuple[int, int], how: str) -> None:
+        self.deaths[unit] += 1
+        if min(patch) >= 0:
+            self.deaths[patch] += 1
+            if self.deaths[patch] == _DEATHS_OF_A_PATCH:
+                self.reader.broken[patch] = f"reading it ends the process ({how})"
+                self.deaths[unit] = 0
+        if self.deaths[unit] == _DEATHS_OF_A_UNIT:
+            cure = " Lower loader.workers, loader.prefetch or loader.open_slides." if how == "signal 9" else ""
+            raise RuntimeError(
+                f"Workers that read the patches of step {unit.steps[0] + 1} died {_DEATHS_OF_A_UNIT} times, the last of {how}"
+                f"{' (killed, mostly for want of memory)' if cure else ''}.{cure} Repeat the command to resume."
+            )
 
 
 @dataclass(frozen=True)
@@ -126,18 +152,17 @@ class Failure:
 
 def work(connection: Connection) -> None:
     """A worker's life: reads the units that come through the pipe, until it closes."""
-    reader, memory, number = connection.recv()
-    reader.mark = memory.marks[number]
-    gc.freeze()  # what is there now stays: no need to look through it for garbage again and again
-    while True:
-        unit, singly = connection.recv()
-        try:
-            done = unit.read(reader, memory, singly)
-        except (Unreachable, SlideError, UserError) as error:
-            done = Failure(type(error), str(error))
-        except (ValueError, OSError, RuntimeError, ArithmeticError, LookupError, TypeError, MemoryError):
-            done = Failure(
-                RuntimeError,
-                f"A worker could not read the patches of step {unit.steps[0] + 1}:\n{traceback.format_exc()}",
-            )
-        connection.send(done)
+    try:
+        reader, memory, number = connection.recv()
+        reader.mark = memory.marks[number]
+        gc.freeze()  # what is there now stays: no need to look through it for garbage again and again
+        while True:
+            unit, singly = connection.recv()
+            connection.send(unit.read(reader, memory, singly))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        raise  # the parent has gone
+    except (Unreachable, SlideError, UserError) as error:
+        connection.send(Failure(type(error), str(error)))
+    except Exception:
+        connection.send(Failure(RuntimeError, f"A worker could not read patches:\n{traceback.format_exc()}"))
+        raise

@@ -87,6 +87,6 @@ class Loader:
     def _units(self, slot: int, steps: range) -> list[Unit]:
         """The rows of these steps in parts of nearly equal size."""
         reads = len(self.rows) * len(steps) / self.reader.sampler.region.patches
-        parts = min(len(self.rows), math.ceil(reads / _UNIT_READS))
+        parts = min(len(self.rows), max(1, self.workers), math.ceil(reads / _UNIT_READS))
         bounds = [self.rows.start + len(self.rows) * part // parts for part in range(parts + 1)]
         return [Unit(slot, steps, range(*rows)) for rows in pairwise(bounds)]

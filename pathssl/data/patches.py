@@ -33,7 +33,7 @@ class PatchReader:
     """Reads the patches of a run by number. Keeps at most `open_slides` slides open (least recently used leave first).
 
     broken: {(index, redraw): reason} of patches that are not even to be tried, because reading them ends the process.
-    mark: if given, an array whose two numbers always say which (index, redraw) is being read.
+    mark: two numbers that always say which (index, redraw) is being read; one is below 0 where it is none.
     """
 
     def __init__(self, sampler: Sampler, *, seed: int, open_slides: int):
@@ -65,7 +65,7 @@ class PatchReader:
         replaced does not depend on which were asked for together."""
         if self.broken and any((indices[row], 0) in self.broken for row in rows):
             return False
-        self._at(indices[rows[0]], 0)
+        self._at(indices[rows[0]], -1)  # no patch is to blame for what happens to a region
         k, mpp = int(draws.slide[rows[0]]), float(draws.mpp[rows[0]])
         try:
             self._pixels(k, draws.x0[rows].tolist(), draws.y0[rows].tolist(), mpp, [pixels[row] for row in rows])

@@ -2,7 +2,8 @@
 
 Patches of a region look alike, so they go to different batches: a chunk of C batches is drawn together, and each region gives one patch to
 each of R of them. All stand in the same row of their batches, so that ranks and workers, which share a batch by rows, never split a region.
-In each row of each chunk a random permutation says which batches share a region, so that no two batches are tied for the whole run.
+In each row of each chunk a random permutation says which batches share a region: with C > R neighbours share fewer of them, and with C = R
+all batches of a chunk see the same regions.
 
 The first patch of a region, its anchor, is drawn as a single patch is: what is sampled stays what it was. The region is a window of whole
 tiles around it, chosen at random among those that fit, so that no content lies at a patch's edge more often than elsewhere.
@@ -33,7 +34,7 @@ class Region:
             raise UserError(
                 f"{given}: region.patches must be a whole number, at least 1, which draws each patch by itself."
             )
-        if not self.width >= 1:
+        if isinstance(self.width, bool) or not isinstance(self.width, int | float) or not self.width >= 1:
             raise UserError(f"{given}: region.width is in patch widths and must be at least 1.")
         if type(self.chunk_batches) is not int or self.chunk_batches < 1 or self.chunk_batches % self.patches:
             raise UserError(

@@ -179,6 +179,7 @@ class Slide:
             try:
                 self._open()
             except SlideError as error:
+                self.close()
                 os.stat(self.path)  # a file that has gone is no bad slide
                 raise SlideError(f"{self.path}: {error}") from error
         return self._reader

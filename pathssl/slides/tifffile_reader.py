@@ -5,6 +5,7 @@ The strict one of the readers: a tile that is cut short is an error here, where 
 
 import os
 import struct
+import weakref
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -30,6 +31,7 @@ class TifffileReader:
         self.tile_px = tile_px(layout)
         self._decoders: list[Callable] | None = None
         self._file = os.open(path, os.O_RDONLY)
+        self._close = weakref.finalize(self, os.close, self._file)  # also where opening the slide fails later on
 
     def read(self, level: int, x: int, y: int, width: int, height: int) -> np.ndarray:
         """(height, width, 3) uint8: level pixels from (x, y); the window must lie inside the level."""
@@ -79,7 +81,7 @@ class TifffileReader:
         return _rgb(tile) if facts.compression == APERIO_JPEG2000_YCBCR else tile
 
     def close(self) -> None:
-        os.close(self._file)
+        self._close()
 
 
 def _is_complete(data: bytes, start: bytes, end: bytes) -> bool:

@@ -218,8 +218,8 @@ class Trainer:
         if row["train/data_wait"] > _SLOW_DATA and not self.said_slow:
             self.said_slow = True
             log.info(
-                "Training waits for patches %.0f %% of the time: more loader.workers, region=four, or slides on a faster disk would help "
-                "(python -m pathssl doctor measures which).",
+                "Training waits for patches %.0f %% of the time: more loader.workers or slides on a faster disk would help, and so would "
+                "several patches per region, which is another run (python -m pathssl doctor measures which).",
                 100 * row["train/data_wait"],
             )
         log.info(

@@ -135,8 +135,9 @@ def test_which_patches_are_replaced_does_not_depend_on_what_is_read_together(dam
 
 def test_replaced_patches_come_with_the_step_that_they_belong_to(damaged):
     together = reader(damaged, FOUR).read(np.arange(16 * BATCH)).replaced
-    by_step = [(b.step, f[:2]) for b in loader(damaged, 2, FOUR).batches(0, 16) for f in b.patches.replaced]
-    assert sorted(by_step) == sorted((fault[0] // BATCH, fault[:2]) for fault in together)
+    for workers in (0, 2, 3):
+        by_step = [(b.step, f) for b in loader(damaged, workers, FOUR).batches(0, 16) for f in b.patches.replaced]
+        assert by_step == [(fault[0] // BATCH, fault) for fault in together]
 
 
 @pytest.mark.parametrize(
@@ -199,7 +200,7 @@ from pathssl.data import crew, patches
 real = patches.PatchReader._pixels
 def pixels(self, k, x0, y0, mpp, out):
     if {condition}:
-        os.kill(os.getpid(), signal.SIGSEGV)
+        os.kill(os.getpid(), signal.{signal})
     return real(self, k, x0, y0, mpp, out)
 def work(connection):
     patches.PatchReader._pixels = pixels
@@ -207,8 +208,8 @@ def work(connection):
 """
 
 
-def _deadly(tmp_path, monkeypatch, condition):
-    (tmp_path / "deadly.py").write_text(DEADLY.format(condition=condition))
+def _deadly(tmp_path, monkeypatch, condition, by="SIGSEGV"):
+    (tmp_path / "deadly.py").write_text(DEADLY.format(condition=condition, signal=by))
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.setattr(crew, "WORK", "deadly:work")
 
@@ -229,17 +230,71 @@ def test_a_patch_that_kills_its_reader_is_replaced_like_a_damaged_one(index, reg
 
 
 def test_when_every_worker_dies_the_run_stops_with_a_sentence(index, tmp_path, monkeypatch):
-    _deadly(tmp_path, monkeypatch, "True")
-    monkeypatch.setattr(crew, "_DEATHS_OF_A_UNIT", 2)
+    _deadly(tmp_path, monkeypatch, "True", by="SIGKILL")
+    monkeypatch.setattr(crew, "_DEATHS_OF_A_UNIT", 3)
     before = set(_workers())
-    with pytest.raises(RuntimeError, match=r"step 1 died 2 times(.|\n)*signal 11(.|\n)*Repeat the command to resume"):
+    sentence = r"step 1 died 3 times, the last of signal 9 \(killed, mostly for want of memory\)\. Lower loader.workers"
+    with pytest.raises(RuntimeError, match=sentence):
         next(loader(index, 1).batches(0, 2))
     assert set(_workers()) == before
 
 
+def test_many_patches_that_kill_their_reader_do_not_stop_the_run(index, tmp_path, monkeypatch):
+    draws = reader(index).sampler.sample(0, np.arange(BATCH))
+    victims = [(int(draws.slide[i]), int(draws.x0[i])) for i in range(4)]
+    _deadly(tmp_path, monkeypatch, f"(k, x0[0]) in {victims}")
+    monkeypatch.setattr(crew, "_DEATHS_OF_A_UNIT", 3)  # of one patch alone they are two
+    (batch,) = loader(index, 1).batches(0, 1)
+    assert [(i, "signal 11" in reason) for i, _, reason in batch.patches.replaced] == [(i, True) for i in range(4)]
+
+
+def test_a_worker_killed_from_outside_is_never_held_against_its_patch(index, tmp_path, monkeypatch):
+    base = digest(loader(index, 0).batches(0, 1))
+    (tmp_path / "deaths").mkdir()
+    condition = "index_of(self) == 3 and deaths() < 3"
+    code = DEADLY.format(condition=condition, signal="SIGKILL") + (
+        "def index_of(reader):\n    return int(reader.mark[0])\n"
+        "def deaths():\n"
+        f"    folder = {str(tmp_path / 'deaths')!r}\n"
+        "    count = len(os.listdir(folder))\n"
+        "    open(f'{folder}/{count}', 'w').close()\n"
+        "    return count\n"
+    )
+    (tmp_path / "deadly.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(crew, "WORK", "deadly:work")
+    assert digest(loader(index, 1).batches(0, 1)) == base
+    assert len(list((tmp_path / "deaths").iterdir())) == 4
+
+
+def test_a_decoder_that_hangs_is_ended(index, tmp_path, monkeypatch):
+    base = digest(loader(index, 0).batches(0, 1))
+    once = tmp_path / "hung"
+    code = DEADLY.format(condition=f"not os.path.exists({str(once)!r})", signal="SIGKILL")
+    code = code.replace(
+        "os.kill(os.getpid(), signal.SIGKILL)", f"(open({str(once)!r}, 'w').close(), __import__('time').sleep(60))"
+    )
+    (tmp_path / "deadly.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(crew, "WORK", "deadly:work")
+    monkeypatch.setattr(crew, "_LIMIT_S", 4.0)
+    assert digest(loader(index, 1).batches(0, 1)) == base
+
+
+def test_far_more_may_be_prefetched_than_a_pipe_holds_of_small_units(index):
+    """A slot is one message a worker: a thousand units of a few patches each would fill the pipes of both sides."""
+    one = Loader(reader(index, batch_size=1024), workers=1, prefetch=20)
+    batches = one.batches(0, 21)
+    assert len(next(batches).patches.pixels) == 1024
+    batches.close()
+    for workers in (1, 2, 5):
+        several = Loader(reader(index, batch_size=1024), workers=workers, prefetch=4)
+        assert len(several._units(0, range(1))) <= workers
+
+
 def test_an_unexpected_error_in_a_worker_comes_with_its_traceback(index, tmp_path, monkeypatch):
     _deadly(tmp_path, monkeypatch, "1 / 0")
-    with pytest.raises(RuntimeError, match=r"patches of step 1(.|\n)*Traceback(.|\n)*ZeroDivisionError"):
+    with pytest.raises(RuntimeError, match=r"could not read patches(.|\n)*Traceback(.|\n)*ZeroDivisionError"):
         next(loader(index, 1).batches(0, 1))
 
 

@@ -1,16 +1,21 @@
 """Slides that an index has looked at before: several patches at a time, opened again at little cost, and the same in every respect."""
 
+import gc
+import json
 import os
 import pickle
 import time
 
 import numpy as np
 import pytest
+import tifffile
 from golden_slides import tissue_pixels, write_pyramid
 
+from pathssl.errors import UserError
 from pathssl.slides import cucim_reader, openslide_reader, slide
 from pathssl.slides.fault import SlideError
-from pathssl.slides.index import build_index
+from pathssl.slides.index import SlideIndex, build_index
+from pathssl.slides.layout import read_layout
 from pathssl.slides.slide import open_slide
 
 READERS = ("cucim", "openslide", "tifffile")
@@ -120,7 +125,68 @@ def test_another_file_under_the_name_is_looked_at_anew(index):
     np.testing.assert_array_equal(known.read(700, 600, 0.25, 64), open_slide(path, None).read(700, 600, 0.25, 64))
 
 
+def test_slides_that_are_dropped_or_refused_leave_no_descriptor_open(jpeg, tmp_path):
+    no_mpp = write_pyramid(tmp_path / "no_mpp.tif", tissue_pixels(300, 300), mpp=None, compression="jpeg")
+    open_slide(jpeg, None).read(0, 0, 0.25, 32)
+    gc.collect()
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(5):
+        open_slide(jpeg, None).read(0, 0, 0.25, 32)
+        with pytest.raises(SlideError, match="no mpp"):
+            open_slide(no_mpp, None)
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_file_that_is_cut_after_indexing_is_said_to_be_cut(index):
+    path = index.root / index.paths[0]
+    os.truncate(path, path.stat().st_size * 2 // 3)
+    with pytest.raises(SlideError, match=r"jpeg\.tif: .*truncated"):
+        index.open(0)
+
+
+def test_an_index_of_another_version_is_not_misread(index):
+    facts = json.loads((index.folder / "index.json").read_text())
+    (index.folder / "index.json").write_text(json.dumps(facts | {"version": 1}))
+    with pytest.raises(UserError, match="has version 1, and this pathssl reads"):
+        SlideIndex.load(index.folder)
+
+
+@pytest.mark.parametrize("options", [{"byteorder": ">"}, {"bigtiff": True}, {"byteorder": ">", "bigtiff": True}])
+@pytest.mark.parametrize("size", [(200, 200), (500, 200), (900, 700)], ids=["one tile", "two tiles", "many tiles"])
+def test_lists_of_tiles_are_found_in_any_kind_of_tiff(tmp_path, options, size):
+    """Of one or two tiles they stand in the directory itself; byte counts may have fewer bits than positions."""
+    path, (width, height) = tmp_path / "a.tif", size
+    with tifffile.TiffWriter(path, **options) as file:
+        file.write(
+            tissue_pixels(width, height),
+            tile=(256, 256),
+            photometric="rgb",
+            compression="jpeg",
+            resolution=(40_000, 40_000),
+            resolutionunit="CENTIMETER",
+            metadata=None,
+        )
+    level = read_layout(path).levels[0]
+    with open(path, "rb") as file, tifffile.TiffFile(path) as truth:
+        page = truth.pages[0]
+        got = level.stored(file.fileno(), range(level.rows), range(level.columns))
+        assert got == list(zip(page.dataoffsets, page.databytecounts, strict=True))
+        pixels = page.asarray()
+    for reader in ("auto", "tifffile"):
+        np.testing.assert_array_equal(open_slide(path, None, reader).read(50, 30, 0.25, 150), pixels[30:180, 50:200])
+
+
 def test_a_file_that_has_gone_is_no_bad_slide(index):
     (index.root / index.paths[0]).unlink()
     with pytest.raises(FileNotFoundError):
         index.open(0)
+
+
+def test_a_slide_that_opens_and_is_refused_leaves_no_file_open(tmp_path):
+    path = write_pyramid(tmp_path / "no_mpp.tif", tissue_pixels(600, 600), mpp=None, compression="jpeg")
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(10):
+        with pytest.raises(SlideError, match="no mpp"):
+            open_slide(path, None)
+    assert len(os.listdir("/proc/self/fd")) <= before
