@@ -20,7 +20,7 @@ from pathssl.environment import describe_environment
 from pathssl.errors import UserError
 from pathssl.files import locked_or_refused, write_atomic
 from pathssl.identity import arm_name, config_text, refuse_other_run, run_folder
-from pathssl.records import read_status, write_status
+from pathssl.records import read_json, read_status, write_status
 from pathssl.training.optimiser import learning_rate, teacher_momentum
 from pathssl.training.tracking import Tracker
 from pathssl.training.trainer import Recipe, Trainer
@@ -73,7 +73,10 @@ def run(config: dict[str, Any], arm: str) -> Path:
         "tasks": {name: parts.task_hash(task) for name, task in tasks.items()},
     }
     text = config_text(config)
-    refuse_other_run(folder, config)
+    try:
+        refuse_other_run(folder, config)
+    except UserError as error:
+        raise UserError(f"{error}{_slides_lost(folder, data.describe())}") from error
     if (read_status(folder) or {}).get("state") == "finished":
         log.info("%s is finished; nothing to do.", folder)
         return folder
@@ -116,6 +119,19 @@ def run(config: dict[str, Any], arm: str) -> Path:
             tracker.close(exit_code)
     log.info("Finished: %s", folder)
     return folder
+
+
+def _slides_lost(folder: Path, now: Mapping[str, Any]) -> str:
+    """A paragraph on the slides that this run began with and that cannot be used any more; empty where there are none."""
+    then = read_json(folder / "data.json")
+    if then is None:
+        return ""
+    known = {path for path, _ in then["quarantined"]}
+    lost = [f"\n  {path}: {reason}" for path, reason in now["quarantined"] if path not in known]
+    if not lost and now["slides"] >= then["slides"]:
+        return ""
+    text = f"\nThe run began with {then['slides']} slides, and {now['slides']} can be used now."
+    return f"{text} Put these back as they were, and the same command goes on:{''.join(lost)}" if lost else text
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,3 +204,29 @@ def test_help_answers_within_three_seconds(tmp_path):
     )
     assert time.monotonic() - start < 3 and b"magnification" in done.stdout
     assert not list(tmp_path.iterdir())
+
+
+def test_a_slide_that_is_spoilt_after_the_start_is_named_when_the_run_is_to_go_on(cohort, tmp_path):
+    slides = tmp_path / "slides"
+    shutil.copytree(cohort / "slides", slides)
+    tiny = [
+        "data=folder",
+        f"data.path={slides}",
+        "scale=tiny",
+        "train.patches=96",
+        "unsupervised.patches=64",
+        "study=spoilt",
+    ]
+    tiny += ["resolution.global_px=32", "resolution.local_px=16", "resolution.patch_px=40", "task=[]"]
+    tiny += ["data.foreground.cell_um=32", "data.held_out.mpp=[1.0]", "augmentation.local_crops=1"]
+    tiny += ["model.args.embed_dim=32", "model.args.depth=1", "model.args.num_heads=2", "objective.out_dim=64"]
+    assert train(*tiny, cwd=tmp_path).returncode == 0
+    victim = sorted(slides.glob("*.tif"))[1]
+    content = victim.read_bytes()
+    victim.write_bytes(content[:5000])
+    done = train(*tiny, cwd=tmp_path)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "began with 4 slides, and 3 can be used now" in done.stderr and victim.name in done.stderr
+    victim.write_bytes(content)
+    done = train(*tiny, cwd=tmp_path)
+    assert done.returncode == 0 and "nothing to do" in done.stdout
