@@ -100,7 +100,7 @@ def _add_replay(verbs) -> None:
     parser.add_argument("--to", type=Path, metavar="DIR", help="folder for pictures, their index.html and patches.csv")
     parser.add_argument("--patches", type=int, default=64, help="at most so many patches in the pictures (default: 64)")
     help_ = "data.path=, data.manifest= or cache_dir=, where they were moved since"
-    parser.add_argument("places", nargs="*", metavar="KEY=VALUE", help=help_)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=help_)
 
 
 def _replay(options: argparse.Namespace) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def _replay(options: argparse.Namespace) -> dict[str, Any]:
     from pathssl.replay import find_step, lines, summary
     from pathssl.replay_album import draw_step
 
-    found = find_step(options.run_folder, options.step, options.places)
+    found = find_step(options.run_folder, options.step, options.overrides)
     page = None if options.to is None else str(draw_step(found, options.to, options.patches))
     return {
         "text": f"{summary(found)}\n{lines(found)}" + (f"\n{page}" if page else ""),
@@ -198,9 +198,10 @@ def compose(overrides: Sequence[str]) -> dict[str, Any]:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from pathssl.complaints import CONF, suggestions
+    from pathssl.complaints import CONF, check_options, suggestions
     from pathssl.run import resolved
 
+    check_options(overrides)
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = hydra_compose("config", list(overrides))

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import yaml
 
+from pathssl.errors import UserError
+
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
@@ -16,12 +18,30 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 def explained(arguments: Sequence[str]) -> Iterator[None]:
     """Lets Hydra's own exit through, and prints a suggestion for every override whose key exists nowhere in conf/."""
     try:
+        check_options(arguments)
         yield
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
     except SystemExit as stop:
         if stop.code == 1:  # Hydra's own; a run that failed says why itself, and its keys are known
             for sentence in suggestions(arguments):
                 print(sentence, file=sys.stderr)
         raise
+
+
+def check_options(arguments: Sequence[str]) -> None:
+    """UserError for an option that Hydra answers with a traceback (a number) or not at all (an experiment that is not there)."""
+    for argument in arguments:
+        group, _, value = argument.partition("=")
+        if not group or not (CONF / group).is_dir():
+            continue
+        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+        for word in value.split(","):
+            if re.fullmatch(r"[\d.]+", word) or (group == "experiment" and word not in (*options, "null")):
+                near = difflib.get_close_matches(word, options, n=1, cutoff=0.4)
+                did_you = f" Did you mean {near[0]}?" if near else ""
+                raise UserError(f"There is no {group}={word}: choose one of {', '.join(options)}.{did_you}")
 
 
 def suggestions(arguments: Sequence[str]) -> list[str]:

@@ -10,6 +10,7 @@ from PIL import Image
 
 from pathssl import parts
 from pathssl.data.sampling import Draws
+from pathssl.errors import UserError
 from pathssl.pictures import Footprint, sheet, slide_picture, views_picture
 from pathssl.report.album import Chapter, Plate, Table, write_album
 from pathssl.report.words import plural
@@ -28,6 +29,8 @@ def draw_gallery(config: Mapping[str, Any], folder: Path, most_slides: int) -> P
     parts.check(config)
     torch.set_num_threads(config["train"]["threads"])
     data = parts.Data(config)
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--to {folder} is a file: name a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     chapters = [_slides(data, folder, most_slides), *_patches(data, folder)]
     sampler, index = data.sampler, data.index

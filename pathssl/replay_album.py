@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pathssl import parts
+from pathssl.errors import UserError
 from pathssl.files import write_atomic
 from pathssl.gallery import draw_slide
 from pathssl.pictures import sheet, views_picture
@@ -23,6 +24,8 @@ _NAME_LETTERS = 20
 def draw_step(found: Step, folder: Path, count: int) -> Path:
     """The path of <folder>/index.html: the first `count` patches, their views, where all lie; patches.csv names every patch."""
     torch.set_num_threads(found.config["train"]["threads"])
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--to {folder} is a file: name a folder.")
     folder.mkdir(parents=True, exist_ok=True)
     rows = found.rows()
     write_atomic(folder / "patches.csv", _csv(rows))

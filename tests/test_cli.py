@@ -93,3 +93,22 @@ def test_words_that_no_verb_takes_are_refused(capsys):
         with pytest.raises(SystemExit) as stop:
             main(words)
         assert stop.value.code == 2 and "unrecognized arguments" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words, answer",
+    [
+        (["region=4"], "no region=4: choose one of four, single, sixteen"),
+        (["magnification=20"], "no magnification=20"),
+        (["experiment=dmo"], "Did you mean demo?"),
+    ],
+)
+def test_options_that_are_not_there_are_answered_by_those_that_are(words, answer, capsys):
+    assert main(["index", "data=folder", "data.path=/none", *words]) == 2
+    assert answer in capsys.readouterr().err
+
+
+def test_a_file_is_no_folder_for_pictures(tmp_path, capsys, small):
+    (tmp_path / "file").write_text("")
+    assert main(["gallery", "data=synthetic", "--to", str(tmp_path / "file"), *small]) == 2
+    assert "is a file: name a folder" in capsys.readouterr().err

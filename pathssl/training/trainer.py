@@ -24,7 +24,7 @@ from pathssl.training.tracking import Tracker
 from pathssl.training.window import Window
 
 log = logging.getLogger(__name__)
-_SLOW_DATA = 0.2  # of the time; waiting for the first batch alone may cost some in a first window
+_SLOW_DATA = 0.2  # of the time
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ class Trainer:
         self.parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
         self.checkpoints = Checkpoints(run)
         self.time_s = 0.0
-        self.said_slow = False
+        self.said_slow, self.lines = False, 0
         self.coverage = Coverage(loader.reader.sampler)
 
     def fit(self) -> None:
@@ -215,11 +215,12 @@ class Trainer:
                 log.info("step %6d  %s %.3f", step, key, value)
 
     def _say(self, row: dict[str, float]) -> None:
-        if row["train/data_wait"] > _SLOW_DATA and not self.said_slow:
+        self.lines += 1
+        if row["train/data_wait"] > _SLOW_DATA and not self.said_slow and self.lines > 1:  # at first, workers start
             self.said_slow = True
             log.info(
-                "Training waits for patches %.0f %% of the time: more loader.workers or slides on a faster disk would help, and so would "
-                "several patches per region, which is another run (python -m pathssl doctor measures which).",
+                "Training waits for patches %.0f %% of the time: more loader.workers or slides on a faster disk would help "
+                "(python -m pathssl doctor measures which).",
                 100 * row["train/data_wait"],
             )
         log.info(
