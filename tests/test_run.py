@@ -206,6 +206,7 @@ def test_help_answers_within_three_seconds(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_slide_that_is_spoilt_after_the_start_is_named_when_the_run_is_to_go_on(cohort, tmp_path):
     slides = tmp_path / "slides"
     shutil.copytree(cohort / "slides", slides)

@@ -26,6 +26,7 @@ def bench(small_slide, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_the_answer_has_the_promised_ratios_and_a_reason_for_each_that_is_missing(bench):
     answer = bench(256)
     of = {

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def bench(*arguments, cwd):
     command = [sys.executable, "-m", "pathssl", "bench", *map(str, arguments)]

@@ -239,6 +239,7 @@ def test_when_every_worker_dies_the_run_stops_with_a_sentence(index, tmp_path, m
     assert set(_workers()) == before
 
 
+@pytest.mark.slow
 def test_many_patches_that_kill_their_reader_do_not_stop_the_run(index, tmp_path, monkeypatch):
     draws = reader(index).sampler.sample(0, np.arange(BATCH))
     victims = [(int(draws.slide[i]), int(draws.x0[i])) for i in range(4)]
@@ -248,6 +249,7 @@ def test_many_patches_that_kill_their_reader_do_not_stop_the_run(index, tmp_path
     assert [(i, "signal 11" in reason) for i, _, reason in batch.patches.replaced] == [(i, True) for i in range(4)]
 
 
+@pytest.mark.slow
 def test_a_worker_killed_from_outside_is_never_held_against_its_patch(index, tmp_path, monkeypatch):
     base = digest(loader(index, 0).batches(0, 1))
     (tmp_path / "deaths").mkdir()
@@ -267,6 +269,7 @@ def test_a_worker_killed_from_outside_is_never_held_against_its_patch(index, tmp
     assert len(list((tmp_path / "deaths").iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_a_decoder_that_hangs_is_ended(index, tmp_path, monkeypatch):
     base = digest(loader(index, 0).batches(0, 1))
     once = tmp_path / "hung"
