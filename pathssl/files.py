@@ -54,6 +54,14 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remove_folder(path: Path) -> None:
+    """Removes a folder so that a process killed meanwhile leaves it whole or gone."""
+    old = path.with_name(f".{path.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    os.replace(path, old)
+    shutil.rmtree(old)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Holds `path` as a lock file: of several processes that want to build the same thing, one builds and the others wait."""
@@ -73,6 +81,13 @@ def locked_or_refused(path: Path, refusal: str) -> Iterator[None]:
         except BlockingIOError as error:
             raise UserError(refusal) from error
         yield
+
+
+def make_folder(folder: Path, named_by: str) -> None:
+    """Makes `folder` where it is not there; UserError where a file has its name. named_by: the option that gave it, such as --to."""
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{named_by} {folder} is a file: name a folder.")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def fsync_folder(folder: Path) -> None:

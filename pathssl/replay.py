@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -102,9 +102,7 @@ def find_step(run: Path, step: int, places: Sequence[str] = ()) -> Step:
     redraws = np.array([failed[int(i)] for i in indices])
     draws = data.sampler.sample(config["seed"], indices)
     for i in np.flatnonzero(redraws):
-        other = data.sampler.sample(config["seed"], indices[i : i + 1], int(redraws[i]))
-        for column in fields(Draws):
-            getattr(draws, column.name)[i] = getattr(other, column.name)[0]
+        draws.overwrite(i, data.sampler.sample(config["seed"], indices[i : i + 1], int(redraws[i])))
     found = Step(run, step, config, data, indices, draws, redraws, replaced, trained=step <= done)
     if not found.trained:
         log.info(

@@ -1,21 +1,18 @@
 """What a step of a run saw, as a folder of pictures with a page."""
 
-import csv
-import io
 import os
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from pathssl import parts
-from pathssl.errors import UserError
-from pathssl.files import write_atomic
+from pathssl.files import make_folder, write_atomic
 from pathssl.gallery import draw_slide
 from pathssl.pictures import sheet, views_picture
 from pathssl.replay import Step, summary
 from pathssl.report.album import Chapter, Plate, Table, write_album
+from pathssl.report.exports import csv_text
 
 _PER_ROW, _SHEET, _VIEWED, _SLIDES = 8, 64, 4, 12
 _NAME_LETTERS = 20
@@ -24,11 +21,9 @@ _NAME_LETTERS = 20
 def draw_step(found: Step, folder: Path, count: int) -> Path:
     """The path of <folder>/index.html: the first `count` patches, their views, where all lie; patches.csv names every patch."""
     torch.set_num_threads(found.config["train"]["threads"])
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--to {folder} is a file: name a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--to")
     rows = found.rows()
-    write_atomic(folder / "patches.csv", _csv(rows))
+    write_atomic(folder / "patches.csv", csv_text(rows))
     pixels = found.pixels(count)
     sheets = []
     for start in range(0, len(pixels), _SHEET):
@@ -89,11 +84,3 @@ def _slides(found: Step, folder: Path) -> Chapter:
 def _short(path: str) -> str:
     name = Path(path).stem
     return name if len(name) <= _NAME_LETTERS else f"{name[: _NAME_LETTERS - 1]}…"
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -10,12 +10,15 @@ import pkgutil
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from logging.handlers import QueueHandler
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 _MAIN = "import sys; from pathssl.worker import serve; serve(sys.argv[1], int(sys.argv[2]))"
@@ -28,7 +31,18 @@ _ENVIRONMENT = {
 
 
 class WorkerDied(Exception):
-    """How a worker's process ended, as in `signal 11`."""
+    """How a worker's process ended, as in `signal 11`; `traceback`: the text of the exception that ended it, where it was one."""
+
+    def __init__(self, how: str, traceback: str | None = None):
+        super().__init__(how)
+        self.traceback = traceback
+
+
+@dataclass(frozen=True)
+class Crash:
+    """A worker's last message: the traceback of the exception that ends it."""
+
+    traceback: str
 
 
 class Worker:
@@ -39,6 +53,7 @@ class Worker:
 
     def __init__(self, function: str, descriptors: tuple[int, ...] = ()):
         self.connection, far_end = Pipe()
+        self._traceback: str | None = None
         package_root = str(Path(__file__).resolve().parents[1])
         path = os.pathsep.join(filter(None, (package_root, os.environ.get("PYTHONPATH"))))
         self._process = subprocess.Popen(
@@ -62,9 +77,12 @@ class Worker:
                 message = self.connection.recv()
             except (EOFError, ConnectionResetError):
                 code = self._process.wait()
-                raise WorkerDied(f"signal {-code}" if code < 0 else f"exit code {code}") from None
+                how = f"signal {-code}" if code < 0 else f"exit code {code}"
+                raise WorkerDied(how, self._traceback) from None
             if isinstance(message, logging.LogRecord):
                 logging.getLogger(message.name).handle(message)
+            elif isinstance(message, Crash):
+                self._traceback = message.traceback  # raised with how the process ended, once it has
             else:
                 yield message
 
@@ -79,6 +97,13 @@ def serve(function: str, descriptor: int) -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)  # meant for the parent, which ends its workers itself
     connection = Connection(descriptor)
+
+    def last_words(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+        with suppress(BrokenPipeError, ConnectionResetError):
+            connection.send(Crash("".join(traceback.format_exception(kind, error, trace))))
+        sys.__excepthook__(kind, error, trace)
+
+    sys.excepthook = last_words
     logging.basicConfig(level=logging.INFO, handlers=[_ToParent(connection)])
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         pkgutil.resolve_name(function)(connection)

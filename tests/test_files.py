@@ -3,7 +3,8 @@ import time
 
 import pytest
 
-from pathssl.files import atomic_folder, locked, write_atomic
+from pathssl.errors import UserError
+from pathssl.files import atomic_folder, locked, make_folder, write_atomic
 
 
 def test_a_failed_block_leaves_neither_folder_nor_remains(tmp_path):
@@ -27,6 +28,15 @@ def test_write_atomic_replaces_and_leaves_no_temporary_file(tmp_path):
     write_atomic(tmp_path / "b" / "c", b"2")
     assert (tmp_path / "b" / "c").read_text() == "2"
     assert len(list((tmp_path / "b").iterdir())) == 1
+
+
+def test_a_folder_is_made_once_and_never_over_a_file(tmp_path):
+    for _ in range(2):
+        make_folder(tmp_path / "a" / "b", "--to")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UserError, match=r"--to .*file is a file: name a folder"):
+        make_folder(tmp_path / "file", "--to")
 
 
 def _hold(path, log):

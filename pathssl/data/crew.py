@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import traceback
 from collections import Counter, deque
 from dataclasses import dataclass
 from itertools import cycle
@@ -109,6 +108,8 @@ class Crew:
                 self.left[unit.slot] -= 1
                 self.faults[unit.slot] += done
         except WorkerDied as death:
+            if death.traceback:
+                raise RuntimeError(f"A worker could not read patches:\n{death.traceback}") from None
             self._replace(number, str(death), blame=str(death) in _CRASHES)
 
     def _brief(self, number: int) -> None:
@@ -151,7 +152,7 @@ class Failure:
 
 
 def work(connection: Connection) -> None:
-    """A worker's life: reads the units that come through the pipe, until it closes."""
+    """A worker's life: reads the units that come through the pipe, until it closes. What is not foreseen ends the process."""
     try:
         reader, memory, number = connection.recv()
         reader.mark = memory.marks[number]
@@ -159,10 +160,5 @@ def work(connection: Connection) -> None:
         while True:
             unit, singly = connection.recv()
             connection.send(unit.read(reader, memory, singly))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        raise  # the parent has gone
     except (Unreachable, SlideError, UserError) as error:
         connection.send(Failure(type(error), str(error)))
-    except Exception:
-        connection.send(Failure(RuntimeError, f"A worker could not read patches:\n{traceback.format_exc()}"))
-        raise

@@ -30,6 +30,11 @@ class Batch:
     waited_s: float
 
 
+def kept_chunks(workers: int, prefetch: int, chunk_batches: int) -> int:
+    """Chunks that a loader has memory for: the one in use, and as many as hold `prefetch` batches where workers prepare them."""
+    return 1 + (math.ceil(prefetch / chunk_batches) if workers else 0)
+
+
 class Loader:
     """Yields the batches of steps first ... last - 1; with B patches a batch, that of `step` has the patches step B ... (step + 1) B - 1.
 
@@ -51,8 +56,7 @@ class Loader:
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         chunks = list(self._chunks(first, last))
         chunk_batches = self.reader.sampler.chunk_batches
-        ahead = math.ceil(self.prefetch / chunk_batches) if self.workers else 0
-        slots = max(1, min(len(chunks), 1 + ahead))
+        slots = max(1, min(len(chunks), kept_chunks(self.workers, self.prefetch, chunk_batches)))
         memory = Memory(
             slots=slots,
             batches=chunk_batches,

@@ -4,7 +4,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -89,9 +89,7 @@ class PatchReader:
                 name = self.sampler.index.paths[k]
                 last = str(error).removeprefix(f"{self.sampler.index.root / name}: ")
                 replaced.append((index, name, last))
-                other = self.sampler.sample(self.seed, np.array([index]), redraw + 1)
-                for column in fields(Draws):
-                    getattr(draws, column.name)[row] = getattr(other, column.name)[0]
+                draws.overwrite(row, self.sampler.sample(self.seed, np.array([index]), redraw + 1))
         raise SlideError(
             f"Patch {index} could not be read in {_MAX_REDRAWS + 1} draws; the last reason: {name}: {last}"
         )

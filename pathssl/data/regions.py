@@ -42,6 +42,11 @@ class Region:
                 f"region.patches, such as {self.patches} or {2 * self.patches}."
             )
 
+    @property
+    def together(self) -> int:
+        """Batches that are drawn and best read together: a chunk, or one where each patch is drawn by itself."""
+        return self.chunk_batches if self.patches > 1 else 1
+
 
 def shared(seed: int, indices: np.ndarray, batch_size: int, region: Region) -> tuple[np.ndarray, np.ndarray]:
     """(N,) int64 each: the number of the region that patch i comes from, and which of the region's patches it is (0: its anchor).

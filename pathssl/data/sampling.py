@@ -1,6 +1,6 @@
 """Which patch is the i-th of a run: a pure function of (seed, i)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -33,6 +33,11 @@ class Draws:
 
     def __len__(self) -> int:
         return len(self.slide)
+
+    def overwrite(self, row: int, other: "Draws") -> None:
+        """Makes patch `row` the first of `other`, in place."""
+        for column in fields(self):
+            getattr(self, column.name)[row] = getattr(other, column.name)[0]
 
 
 class Sampler:
@@ -83,7 +88,7 @@ class Sampler:
     @property
     def chunk_batches(self) -> int:
         """Batches that share regions, and are best read together."""
-        return self.region.chunk_batches if self.region.patches > 1 else 1
+        return self.region.together
 
     def sample(self, seed: int, indices: np.ndarray, redraw: int = 0) -> Draws:
         """The patches number `indices` of the run with this seed. `redraw` counts replacements of a patch that cannot be read; these

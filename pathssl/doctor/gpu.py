@@ -138,7 +138,7 @@ def _unusable(facts: dict[str, Any]) -> Check:
         return Check("GPU", "broken", found, "unset CUDA_VISIBLE_DEVICES.")
     said = facts["said"][0].splitlines()[0].split(". ")[0] if facts["said"] else "it does not say why"
     remedy = (
-        f"Update the NVIDIA driver to one for CUDA {built_for} (nvidia-smi shows the CUDA that yours can do), or install a torch for "
-        "that CUDA: pip install torch torchvision --index-url https://download.pytorch.org/whl/cu126."
+        f"Update the NVIDIA driver to one for CUDA {built_for} (nvidia-smi shows the CUDA that yours can do), or install a build of "
+        "torch and torchvision for that CUDA (see pytorch.org)."
     )
     return Check("GPU", "broken", f"{found}, built for CUDA {built_for}: {said}", remedy)

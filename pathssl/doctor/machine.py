@@ -96,13 +96,16 @@ def usable_cores(root: Path = Path("/")) -> tuple[float, str]:
 
 def memory(config: Mapping[str, Any]) -> Check:
     """Whether the batches that the loader prepares ahead fit into memory."""
+    from pathssl.data.loader import kept_chunks  # numpy may be what is missing
+    from pathssl.data.sampling import Region
+
     available, limit = available_memory()
-    loader, region, side = config["loader"], config["region"], config["resolution"]["patch_px"]
-    chunk = region["chunk_batches"] if region["patches"] > 1 else 1
-    slots = 1 + math.ceil(loader["prefetch"] / chunk) if loader["workers"] else 1
+    loader, side = config["loader"], config["resolution"]["patch_px"]
+    together = Region(**config["region"]).together
+    kept = kept_chunks(loader["workers"], loader["prefetch"], together) * together
     batch = config["batch"]["size"] * side**2 * 3
-    need = slots * chunk * batch
-    found = f"{available / _GB:,.1f} GB available{limit}; the loader keeps {slots * chunk} batches of {batch / 1e6:,.0f} MB, "
+    need = kept * batch
+    found = f"{available / _GB:,.1f} GB available{limit}; the loader keeps {kept} batches of {batch / 1e6:,.0f} MB, "
     found += f"{need / _GB:,.1f} GB" if need > _GB else f"{need / 1e6:,.0f} MB"
     figures = {"available_bytes": available, "loader_bytes": need}
     remedy = "Fewer batches ahead (loader.prefetch), a smaller batch.size, or more memory for the job."

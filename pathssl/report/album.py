@@ -3,12 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
 from pathssl.files import write_atomic
-
-_HERE = Path(__file__).parent
+from pathssl.report.templates import render
 
 
 @dataclass(frozen=True)
@@ -43,16 +39,6 @@ class Chapter:
 
 def write_album(folder: Path, *, eyebrow: str, title: str, summary: str, chapters: list[Chapter]) -> Path:
     """The path of <folder>/index.html."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    css = Markup((_HERE / "page.css").read_text())
-    page = environment.get_template("album.html.j2").render(
-        css=css, eyebrow=eyebrow, title=title, summary=summary, chapters=chapters
-    )
+    page = render("album.html.j2", eyebrow=eyebrow, title=title, summary=summary, chapters=chapters)
     write_atomic(Path(folder) / "index.html", page)
     return Path(folder) / "index.html"

@@ -24,7 +24,7 @@ def arms_csv(comparisons: list[Comparison]) -> str:
             line["told_apart"] = row.difference.told_apart if row.difference else None
             line |= {"pooled_sd": comparison.spread.sd, "degrees_of_freedom": comparison.spread.df}
             lines.append(line)
-    return _csv(lines)
+    return csv_text(lines)
 
 
 def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
@@ -44,13 +44,13 @@ def runs_csv(study: Study) -> str:
             line[key] = series.at(probed[-1]) if series else None
             line[f"{key} at step 0"] = series.at(0) if series else None
         lines.append(line)
-    return _csv(lines)
+    return csv_text(lines)
 
 
 def coverage_csv(slides: Account) -> str:
     """One line for each arm and magnification (empty: all of them), with means over the arm's runs."""
     lines = [{"arm": arm, "runs": one.runs} | row for one in slides.covered for arm in one.arms for row in one.rows]
-    return _csv(lines)
+    return csv_text(lines)
 
 
 def faults_csv(slides: Account) -> str:
@@ -66,10 +66,11 @@ def faults_csv(slides: Account) -> str:
         | {"arms": " ".join(one.arms)}
         for one in slides.replaced
     ]
-    return _csv(lines)
+    return csv_text(lines)
 
 
-def _csv(lines: list[dict]) -> str:
+def csv_text(lines: list[dict]) -> str:
+    """The lines under the names of their columns, which are those of the first; empty where there is none."""
     text = io.StringIO()
     if lines:
         writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")

@@ -2,9 +2,6 @@
 
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-
 from pathssl.files import write_atomic
 from pathssl.report import charts, exports, tables, words
 from pathssl.report.comparison import (
@@ -25,8 +22,8 @@ from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
 from pathssl.report.pictures import strips
 from pathssl.report.study import Study, read_study
+from pathssl.report.templates import render
 
-_HERE = Path(__file__).parent
 _STRIPS = {"patches.png": "Sampled patches", "views.png": "Their augmented views"}
 
 
@@ -59,17 +56,11 @@ def _page(
     gain: str | None,
     slides: Account,
 ) -> str:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.globals |= {"words": words, "charts": charts}
     styles = {arm: style for style, arm in enumerate(study.arms)}
-    return environment.get_template("page.html.j2").render(
-        css=Markup((_HERE / "page.css").read_text()),
+    return render(
+        "page.html.j2",
+        words=words,
+        charts=charts,
         study=study,
         reading=reading,
         styles=styles,

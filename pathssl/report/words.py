@@ -45,14 +45,13 @@ def decimals(sizes: Iterable[float]) -> int:
 
 
 def number(value: float, digits: int) -> str:
-    """With a true minus sign. A small negative number stays −0.000: an interval that holds zero must look like one."""
-    return f"{value + 0.0:.{digits}f}".replace("-", "−")
+    """With a true minus sign, which a number that rounds to zero has not."""
+    return f"{value:z.{digits}f}".replace("-", "−")
 
 
 def signed(value: float, digits: int) -> str:
     """With its sign, as differences and gains are written."""
-    text = number(value, digits)
-    return text if text.startswith("−") else f"+{text}"
+    return f"{'' if value < 0 else '+'}{number(value, digits)}"
 
 
 def interval(estimate: Estimate, digits: int) -> str:
@@ -123,7 +122,16 @@ def short_names(arms: list[str]) -> dict[str, str]:
 
 def _bracketed(estimate: Estimate, write: Callable[[float, int], str], digits: int) -> str:
     value = write(estimate.value, digits)
-    return value if estimate.low is None else f"{value} [{write(estimate.low, digits)}, {write(estimate.high, digits)}]"
+    if estimate.low is None:
+        return value
+    low, high = (_end(end, write, digits) for end in (estimate.low, estimate.high))
+    return f"{value} [{low}, {high}]"
+
+
+def _end(value: float, write: Callable[[float, int], str], digits: int) -> str:
+    """An interval's end; a small negative one stays −0.000: an interval that holds zero, or leaves it out, must look like one."""
+    text = write(value, digits)
+    return f"−{text}" if value < 0 and not text.startswith("−") else text
 
 
 def duration(hours: float) -> str:

@@ -16,6 +16,13 @@ def test_an_interval_that_holds_zero_never_looks_as_if_it_did_not():
     assert words.change(Estimate(-0.0, None, None, 1), 3) == "+0.000"
 
 
+def test_a_number_that_rounds_to_zero_has_no_minus_sign_but_an_intervals_end_keeps_it():
+    assert words.number(-0.0004, 3) == words.number(0.0, 3) == words.signed(-0.0004, 3) == "0.000"
+    assert (words.number(-0.0006, 3), words.signed(-0.0006, 3)) == ("−0.001", "−0.001")
+    assert words.change(Estimate(-0.0004, -0.9, 0.89, 2), 2) == "0.00 [−0.90, +0.89]"
+    assert words.interval(Estimate(-0.2, -0.4, -0.0004, 2), 3) == "−0.200 [−0.400, −0.000]"
+
+
 @pytest.mark.parametrize(
     ("hours", "text"), [(0.01, "36 s"), (0.2, "12 min"), (3.42, "3.4 h"), (47.0, "47.0 h"), (60.0, "2.5 days")]
 )

@@ -1,4 +1,4 @@
-"""Slides for tests: written in a moment, with pixels that say where they come from."""
+"""Slides for tests: written in a moment, with pixels that say where they come from; and their index."""
 
 from pathlib import Path
 
@@ -6,7 +6,10 @@ import numpy as np
 import tifffile
 from einops import reduce
 
+from pathssl.slides.index import SlideIndex, build_index
+
 REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data" / "slides"
+SETTINGS = {"reader": "auto", "method": "otsu", "thumbnail_mpp": 8.0, "cell_um": 32.0, "min_tissue": 0.4}
 
 
 def position_colours(width: int, height: int) -> np.ndarray:
@@ -63,3 +66,8 @@ def write_pyramid(
                 **options,
             )
     return path
+
+
+def build(path, cache: Path, manifest=None, workers=0, **changes) -> SlideIndex:
+    """The index of the slides in `path`, made in this process if `workers` is not given, without a progress bar."""
+    return build_index(path, cache=cache, manifest=manifest, workers=workers, progress=False, **{**SETTINGS, **changes})

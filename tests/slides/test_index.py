@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import pickle
 import signal
 import subprocess
 import sys
@@ -12,19 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_slides import REAL, tissue_pixels, write_pyramid
+from golden_slides import REAL, SETTINGS, build, tissue_pixels, write_pyramid
 
 from pathssl.errors import UserError
 from pathssl.slides import index as index_module
 from pathssl.slides import survey as survey_module
-from pathssl.slides.index import SlideIndex, build_index
 
-SETTINGS = {"reader": "auto", "method": "otsu", "thumbnail_mpp": 8.0, "cell_um": 32.0, "min_tissue": 0.4}
 REPOSITORY = Path(__file__).resolve().parents[2]
-
-
-def build(path, cache: Path, manifest=None, workers=0, **changes) -> SlideIndex:
-    return build_index(path, cache=cache, manifest=manifest, workers=workers, progress=False, **{**SETTINGS, **changes})
 
 
 @pytest.fixture
@@ -54,40 +47,6 @@ def test_the_index_says_what_the_slides_are_and_where_their_tissue_is(cohort, tm
     assert index.open(1).read(450, 350, 0.5, 32).mean() < 200
 
 
-def test_overlaps_of_patches_are_the_tissue_under_their_footprints(cohort, tmp_path):
-    index = build(cohort(2), tmp_path / "cache")
-
-    def overlap(k: int, x0: float, y0: float, mpp: float, size: int) -> float:
-        return index.overlaps(np.array([k]), np.array([x0]), np.array([y0]), mpp, size)[0]
-
-    assert overlap(0, 450 - 112, 350 - 112, 0.5, 224) > 0.99
-    assert overlap(0, 450 - 56, 350 - 56, 1.0, 56) > 0.99
-    assert overlap(0, -500, -500, 0.5, 224) == 0
-    quarter_of_the_disc = np.pi * 280**2 / 4
-    assert overlap(0, 450, 350, 0.5, 2240) == pytest.approx(quarter_of_the_disc / 2240**2, rel=0.1)
-    k, x0, y0 = np.array([0, 1, 0]), np.array([0, 100, 338]), np.array([0, 50, 238])
-    mpp = np.array([0.75, 0.75, 0.5])
-    got = index.overlaps(k, x0, y0, mpp, 224)
-    assert got.tolist() == [overlap(*each, 224) for each in zip(k, x0, y0, mpp, strict=True)]
-    for fraction, slide, x, y, m in zip(got, k, x0, y0, mpp, strict=True):
-        mask = index.tissue(slide).repeat(64, 0).repeat(64, 1)  # level-0 pixels, 0.5 um each
-        assert fraction == pytest.approx(mask[y : y + int(448 * m), x : x + int(448 * m)].sum() / 255 / (448 * m) ** 2)
-
-
-def test_cells_and_levels_of_many_slides_at_once_are_those_of_each(cohort, tmp_path):
-    index = build(cohort(3), tmp_path / "cache")
-    k = np.array([2, 0, 2, 1])
-    column, row = index.cell(k, np.array([0, 0.5, 1 - 2**-32, 0.25]))
-    for slide, nth, x, y in zip(k, (0.0, 0.5, 1.0, 0.25), column, row, strict=True):
-        cells = index.cells(slide)
-        expected = cells[min(int(nth * len(cells)), len(cells) - 1)]
-        assert (y, x) == divmod(expected, index.tissue(slide).shape[1])
-    slides = [index.open(slide) for slide in range(3)]
-    for mpp in (0.48, 0.5, 0.52500001, 1.0, 1.9, 1.9999, 2.0, 50.0):
-        level, ratio = index.source(k, np.full(4, mpp))
-        assert list(zip(level, ratio, strict=True)) == [slides[slide]._source(mpp) for slide in k]
-
-
 def test_an_index_is_used_again_and_only_what_changed_is_looked_at(cohort, tmp_path, surveyed):
     folder = cohort(3)
     first = build(folder, tmp_path / "cache")
@@ -111,17 +70,6 @@ def test_other_settings_make_another_index(cohort, tmp_path):
     fine, coarse = build(folder, tmp_path / "cache"), build(folder, tmp_path / "cache", cell_um=64.0)
     assert (fine.tissue(0).shape, coarse.tissue(0).shape) == ((11, 15), (6, 8))
     assert fine.folder != coarse.folder
-
-
-def test_a_loaded_index_and_its_copy_in_a_worker_equal_the_built_one(cohort, tmp_path):
-    built = build(cohort(2), tmp_path / "cache")
-    content = pickle.dumps(built)
-    assert len(content) < 1000
-    for other in (SlideIndex.load(built.folder), pickle.loads(content)):
-        assert (other.paths, other.case, other.root, len(other)) == (built.paths, built.case, built.root, 2)
-        np.testing.assert_array_equal(other.cells(1), built.cells(1))
-    with pytest.raises(UserError, match="no index of slides"):
-        SlideIndex.load(tmp_path)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
