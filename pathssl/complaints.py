@@ -24,7 +24,8 @@ def explained(arguments: Sequence[str]) -> Iterator[None]:
         print(error, file=sys.stderr)
         sys.exit(2)
     except SystemExit as stop:
-        if stop.code == 1:  # Hydra's own; a run that failed says why itself, and its keys are known
+        # Hydra's own, before a run began; a run that failed says why itself, and its keys are known.
+        if stop.code == 1 and "pathssl.slides.cucim_reader" not in sys.modules:
             for sentence in suggestions(arguments):
                 print(sentence, file=sys.stderr)
         raise

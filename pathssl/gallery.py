@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from pathssl import parts
+from pathssl.checks import check
 from pathssl.data.sampling import Draws
-from pathssl.errors import UserError
+from pathssl.files import make_folder
 from pathssl.pictures import Footprint, sheet, slide_picture, views_picture
 from pathssl.report.album import Chapter, Plate, Table, write_album
 from pathssl.report.words import plural
@@ -26,12 +27,11 @@ _PICTURE_PX = 720  # the longer side of a slide's picture
 
 def draw_gallery(config: Mapping[str, Any], folder: Path, most_slides: int) -> Path:
     """The path of <folder>/index.html, which shows slide_*.png, accepted.png, rejected.png and views.png beside it."""
-    parts.check(config)
+    check(config)
+    parts.check_tasks(config)
     torch.set_num_threads(config["train"]["threads"])
     data = parts.Data(config)
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"--to {folder} is a file: name a folder.")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder, "--to")
     chapters = [_slides(data, folder, most_slides), *_patches(data, folder)]
     sampler, index = data.sampler, data.index
     magnifications = " and ".join(f"{m:g}" for m in sampler.mpp)

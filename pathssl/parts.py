@@ -3,12 +3,12 @@
 import hashlib
 import json
 import logging
-import math
 import os
 import pkgutil
 import sys
-from collections.abc import Mapping
-from functools import cached_property
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,20 +17,27 @@ import torch
 from torch import nn
 
 from pathssl.augment import MultiCrop
+from pathssl.checks import check_patch_size
 from pathssl.data.holdout import held_out_cases
 from pathssl.data.loader import Loader
 from pathssl.data.patches import PatchReader
 from pathssl.data.sampling import Region, Sampler
+from pathssl.distributed import rank, world_size
 from pathssl.errors import UserError
 from pathssl.files import locked
-from pathssl.identity import flatten
-from pathssl.models.encoder import check_name, create_encoder, load_encoder_weights
+from pathssl.models.encoder import create_encoder
+from pathssl.models.weights import create_pretrained, load_weights
 from pathssl.pictures import strip, views_picture
 from pathssl.probes.evaluate import Probes
 from pathssl.probes.task import Task
 from pathssl.seeding import integer_seed
 from pathssl.slides.index import SlideIndex, build_index
 from pathssl.slides.slide import COARSER
+from pathssl.training.recipe import Recipe
+from pathssl.training.retention import Retention
+from pathssl.training.sentinels import Sentinels
+from pathssl.training.step import Step
+from pathssl.training.tracking import Tracker
 
 log = logging.getLogger(__name__)
 _PICTURED = 8
@@ -42,67 +49,11 @@ def make(block: Mapping[str, Any], *args: Any, **more: Any) -> Any:
     return pkgutil.resolve_name(block["_target_"])(*args, **keywords, **more)
 
 
-def check(config: Mapping[str, Any]) -> None:
-    """What can be refused before anything is read or written."""
-    check_name(config["model"]["name"])
-    _check_numbers(config)
-    train = config["train"]
-    for key in ("checkpoint_every", "log_every"):
-        if not 0 < train[key] <= 1:
-            raise UserError(f"train.{key}={train[key]} is a fraction of training: above 0, at most 1.")
-    path = config["init"]["path"]
-    if path is not None and not Path(path).is_file():
-        raise UserError(f"init.path={path} is not a file.")
+def check_tasks(config: Mapping[str, Any]) -> None:
+    """Raises UserError for a labelled folder that lacks something: it reads labels.csv and looks for every image."""
     for block in config["task"].values():
         if "cohort" not in block:
-            make(block)  # reads labels.csv and looks for every image
-
-
-def _check_numbers(config: Mapping[str, Any]) -> None:
-    """Numbers of the wrong kind or range would fail late, or silently mean something else."""
-    whole = {
-        "seed": (0, 2**32 - 1),
-        "train.patches": (1, None),
-        "train.threads": (1, None),
-        "train.probe_batch_size": (1, None),
-        "batch.size": (1, None),
-        "batch.reference": (1, None),
-        "loader.workers": (0, None),
-        "loader.prefetch": (1, 128),  # what pipes hold
-        "loader.open_slides": (1, None),
-        "unsupervised.patches": (2, None),
-    }
-    fractions = ("schedule.warmup", "optim.freeze_last_layer", "teacher.momentum", "teacher.final_momentum")
-    fractions += ("data.held_out.fraction",)
-    flat = flatten(config)
-    for key, (least, most) in whole.items():
-        value = flat[key]
-        if type(value) is not int or value < least or (most is not None and value > most):
-            raise UserError(
-                f"{key}={value} must be a whole number, at least {least}{f' and at most {most}' if most else ''}."
-            )
-    for key in fractions:
-        value = flat[key]
-        most = (
-            1 if key.startswith("teacher") else math.nextafter(1, 0)
-        )  # a final momentum of 1 is a teacher that stands still
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
-            raise UserError(f"{key}={value} is a fraction: 0 or more, and {'at most' if most == 1 else 'below'} 1.")
-
-
-def check_patch_size(made: nn.Module, config: Mapping[str, Any]) -> None:
-    """Every image that the encoder is to see must be a whole number of its patches wide."""
-    patch_px = made.patch_embed.patch_size[0]
-    sizes = {f"resolution.{key}": config["resolution"][key] for key in ("global_px", "local_px")}
-    sizes |= {
-        f"task.{name}.image_px": block["image_px"] for name, block in config["task"].items() if "image_px" in block
-    }
-    for key, size in sizes.items():
-        if size % patch_px:
-            raise UserError(
-                f"{key}={size} is not a multiple of the model's patch size, {patch_px} px: {size - size % patch_px} or "
-                f"{size - size % patch_px + patch_px} would be (for patches of 14 px there is resolution=r224_p14)."
-            )
+            make(block)
 
 
 def file_hash(path: str | None) -> str | None:
@@ -116,18 +67,19 @@ def task_hash(task: Task) -> str:
     return hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
 
 
-def device(name: str) -> torch.device:
+def device(name: str) -> str:
+    """cpu or cuda."""
     if name not in ("auto", "cpu", "cuda"):
         raise UserError(f"train.device={name} is not one of auto, cpu, cuda.")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("train.device=cuda, and torch sees no GPU here; train.device=auto takes what there is.")
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
-def bf16(precision: str, on: torch.device) -> bool:
+def bf16(precision: str, on: str) -> bool:
     if precision not in ("auto", "bf16", "fp32"):
         raise UserError(f"train.precision={precision} is not one of auto, bf16, fp32.")
-    return precision == "bf16" or (precision == "auto" and on.type == "cuda")
+    return precision == "bf16" or (precision == "auto" and on == "cuda")
 
 
 def cohort_folder(config: Mapping[str, Any], cohort: Mapping[str, Any]) -> Path:
@@ -225,7 +177,13 @@ class Data:
 
     def loader(self) -> Loader:
         settings = self.config["loader"]
-        return Loader(self.reader(self.config["seed"]), workers=settings["workers"], prefetch=settings["prefetch"])
+        return Loader(
+            self.reader(self.config["seed"]),
+            workers=settings["workers"],
+            prefetch=settings["prefetch"],
+            rank=rank(),
+            world_size=world_size(),
+        )
 
     @cached_property
     def held_out_patches(self) -> np.ndarray:
@@ -268,10 +226,17 @@ def encoder(config: Mapping[str, Any]) -> nn.Module:
     """The student's encoder, initialised as `init` says from the run's seed."""
     model, init = config["model"], config["init"]
     torch.manual_seed(integer_seed(config["seed"], "init"))
-    made = create_encoder(model["name"], dict(**model["args"]), model["drop_path"], pretrained=init["pretrained"])
-    if init["path"] is not None:
-        count = load_encoder_weights(made, Path(init["path"]))
-        log.info("Loaded %d tensors from %s, all that the model has.", count, init["path"])
+    architecture = model["name"], dict(**model["args"]), model["drop_path"]
+    strict, pretrained, path = init["strict"], init["pretrained"], init["path"]
+    if pretrained and path is not None:
+        raise UserError(f"init.pretrained=true and init.path={path}: an encoder begins with the one or with the other.")
+    if pretrained:
+        made, loaded = create_pretrained(*architecture, strict=strict)
+    else:
+        made = create_encoder(*architecture)
+        loaded = None if path is None else load_weights(made, Path(path), strict=strict)
+    if loaded is not None:
+        log.log(logging.WARNING if loaded.gaps else logging.INFO, "%s", loaded)
     return made
 
 
@@ -291,6 +256,48 @@ def probes(config: Mapping[str, Any], data: Data, by_name: Mapping[str, Task]) -
         mean=config["augmentation"]["mean"],
         std=config["augmentation"]["std"],
     )
+
+
+def step(
+    config: Mapping[str, Any], recipe: Recipe, made: nn.Module, views: MultiCrop, device: torch.device, micro_batch: int
+) -> Step:
+    """What moves the objective `made` by one step."""
+    optim = config["optim"]
+    algorithm = dict(**optim["algorithm"])
+    return Step(
+        made,
+        views=views,
+        recipe=recipe,
+        make_optimiser=partial(pkgutil.resolve_name(algorithm.pop("_target_")), **algorithm),
+        layer_decay=optim["layer_decay"],
+        patch_embed_lr=optim["patch_embed_lr"],
+        micro_batch=micro_batch,
+        seed=config["seed"],
+        device=device,
+        bf16=bf16(config["train"]["precision"], device.type),
+        parallel=dict(**config["parallel"]),
+    )
+
+
+def sentinels(config: Mapping[str, Any], made: nn.Module) -> Sentinels:
+    return Sentinels(made.prototypes(), **config["sentinel"])
+
+
+def retention(config: Mapping[str, Any], folder: Path, recipe: Recipe) -> Retention:
+    settings = config["checkpoint"]
+    return Retention(folder, recipe.checkpoint_steps(), every=settings["keep_every"], best=settings["keep_best"])
+
+
+@contextmanager
+def tracker(config: Mapping[str, Any], folder: Path, name: str) -> Iterator[Tracker]:
+    """The tracker of a run, told at the end whether it ended well."""
+    made = Tracker(folder, wandb=config["logger"]["wandb"], config=config, name=name, group=str(config["study"]))
+    exit_code = 1
+    try:
+        yield made
+        exit_code = 0
+    finally:
+        made.close(exit_code)
 
 
 def draw_pictures(folder: Path, data: Data, views: MultiCrop) -> None:

@@ -3,11 +3,9 @@
 import json
 import logging
 import os
-import platform
 import sys
-import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,22 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
-from pathssl import parts
+from pathssl import distributed, parts
+from pathssl.checks import check, check_group
+from pathssl.distributed import ElsewhereError, check_batch, from_main, is_main, main_first, world_size
 from pathssl.environment import describe_environment
 from pathssl.errors import UserError
 from pathssl.files import locked_or_refused, write_atomic
 from pathssl.identity import arm_name, config_text, refuse_other_run, run_folder
-from pathssl.records import read_json, read_status, write_status
+from pathssl.lifecycle import Failed, Status, log_file
+from pathssl.records import read_json, read_status
+from pathssl.training.interrupt import Interrupted
 from pathssl.training.optimiser import learning_rate, teacher_momentum
-from pathssl.training.tracking import Tracker
-from pathssl.training.trainer import Recipe, Trainer
+from pathssl.training.recipe import Recipe
+from pathssl.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
+INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 def main(config: DictConfig) -> int:
@@ -38,14 +41,13 @@ def main(config: DictConfig) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    except Failed as error:
+    except (Failed, ElsewhereError) as error:
         print(error, file=sys.stderr)
         return 1
+    except Interrupted as stopped:
+        print(stopped, file=sys.stderr)
+        return INTERRUPTED
     return 0
-
-
-class Failed(RuntimeError):
-    """A run that ended with an error, which its status.json and log.txt hold in full."""
 
 
 def resolved(config: DictConfig) -> dict[str, Any]:
@@ -58,65 +60,74 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 
 def run(config: dict[str, Any], arm: str) -> Path:
     """The folder of the finished run. Where the folder holds a part of this run already, it is finished from there."""
-    folder = run_folder(config, arm)
-    parts.check(config)
+    check(config)
+    parts.check_tasks(config)
     config["derived"] = derived(config)
     torch.set_num_threads(config["train"]["threads"])
-    device = parts.device(config["train"]["device"])
-    bf16 = parts.bf16(config["train"]["precision"], device)
-    objective, views = parts.objective(config), parts.make(config["augmentation"])
-    data, tasks = parts.Data(config), parts.tasks(config)
-    config["derived"] |= {
-        "precision": "bf16" if bf16 else "fp32",
-        "init": parts.file_hash(config["init"]["path"]),
-        "slides": data.fingerprint,
-        "tasks": {name: parts.task_hash(task) for name, task in tasks.items()},
-    }
-    text = config_text(config)
-    try:
-        refuse_other_run(folder, config)
-    except UserError as error:
-        raise UserError(f"{error}{_slides_lost(folder, data.describe())}") from error
-    if (read_status(folder) or {}).get("state") == "finished":
+    kind = parts.device(config["train"]["device"])
+    if config["train"]["deterministic"]:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        # What has no deterministic kernel says so once, and runs.
+        torch.use_deterministic_algorithms(True, warn_only=True)
+    device = distributed.start(kind)
+    logging.getLogger().setLevel(logging.INFO if is_main() else logging.WARNING)
+    folder = _run(config, arm, device)
+    distributed.stop()
+    return folder
+
+
+def _run(config: dict[str, Any], arm: str, device: torch.device) -> Path:
+    """As `run`, in one of the processes that train the model."""
+    folder = run_folder(config, arm)
+    bf16 = parts.bf16(config["train"]["precision"], device.type)
+    micro_batch = check_batch(config["batch"]["size"], config["parallel"]["accumulate"])
+    check_group(config, micro_batch)
+    with main_first():  # who writes indices and cohorts that the others then find
+        objective, views = parts.objective(config), parts.make(config["augmentation"])
+        data, tasks = parts.Data(config), parts.tasks(config)
+        config["derived"] |= {
+            "precision": "bf16" if bf16 else "fp32",
+            "init": parts.file_hash(config["init"]["path"]),
+            "slides": data.fingerprint,
+            "tasks": {name: parts.task_hash(task) for name, task in tasks.items()},
+        }
+        text = config_text(config)
+        try:
+            refuse_other_run(folder, config)
+        except UserError as error:
+            raise UserError(f"{error}{_slides_lost(folder, data.describe())}") from error
+    if from_main((read_status(folder) or {}).get("state") == "finished"):
         log.info("%s is finished; nothing to do.", folder)
         return folder
-    # The last thing that can be refused: it reads patches. From here on there is a folder, and it tells what happens.
-    probes = parts.probes(config, data, tasks)
-    folder.mkdir(parents=True, exist_ok=True)
-    busy = f"Another process is working in {folder}: wait for it, or stop it first."
-    with locked_or_refused(folder / ".lock", busy), _log_file(folder), _Status(folder, config) as status_file:
-        write_atomic(folder / "config.yaml", text)
-        write_atomic(folder / "environment.json", _json(describe_environment()))
-        write_atomic(folder / "data.json", _json(data.describe()))
-        parts.draw_pictures(folder / "pictures", data, views)
-        tracker = Tracker(
-            folder,
-            wandb=config["logger"]["wandb"],
-            config=config,
-            name=f"{arm}/seed{config['seed']}",
-            group=str(config["study"]),
-        )
+    with ExitStack() as stack:
+        probes = tracker = None
+        with main_first():
+            if is_main():
+                # The last thing that can be refused: it reads patches. From here on there is a folder, and it tells what happens.
+                probes = parts.probes(config, data, tasks)
+                folder.mkdir(parents=True, exist_ok=True)
+                busy = f"Another process is working in {folder}: wait for it, or stop it first."
+                stack.enter_context(locked_or_refused(folder / ".lock", busy))
+                stack.enter_context(log_file(folder))
+        status = stack.enter_context(Status(folder, config))
         recipe = build_recipe(config)
-        _say_what_starts(config, recipe, objective, device, data)
-        trainer = Trainer(
+        if is_main():
+            write_atomic(folder / "config.yaml", text)
+            write_atomic(folder / "environment.json", _json(describe_environment() | {"processes": world_size()}))
+            write_atomic(folder / "data.json", _json(data.describe()))
+            parts.draw_pictures(folder / "pictures", data, views)
+            tracker = stack.enter_context(parts.tracker(config, folder, f"{arm}/seed{config['seed']}"))
+            _say_what_starts(config, recipe, objective, device, data, micro_batch)
+        Trainer(
             run=folder,
-            objective=objective,
-            views=views,
+            step=parts.step(config, recipe, objective, views, device, micro_batch),
             loader=data.loader(),
             probes=probes,
             tracker=tracker,
-            recipe=recipe,
-            seed=config["seed"],
-            device=device,
-            bf16=bf16,
-            report=status_file.running,
-        )
-        exit_code = 1
-        try:
-            trainer.fit()
-            exit_code = 0
-        finally:
-            tracker.close(exit_code)
+            sentinels=parts.sentinels(config, objective),
+            keep=parts.retention(config, folder, recipe),
+            report=status.running,
+        ).fit()
     log.info("Finished: %s", folder)
     return folder
 
@@ -132,19 +143,6 @@ def _slides_lost(folder: Path, now: Mapping[str, Any]) -> str:
         return ""
     text = f"\nThe run began with {then['slides']} slides, and {now['slides']} can be used now."
     return f"{text} Put these back as they were, and the same command goes on:{''.join(lost)}" if lost else text
-
-
-@contextmanager
-def _log_file(folder: Path) -> Iterator[None]:
-    """Everything logged inside goes to log.txt too, after what earlier starts of the run wrote there."""
-    handler = logging.FileHandler(folder / "log.txt")
-    handler.setFormatter(logging.Formatter("%(asctime)s  %(levelname)s  %(message)s"))
-    logging.getLogger().addHandler(handler)
-    try:
-        yield
-    finally:
-        logging.getLogger().removeHandler(handler)
-        handler.close()
 
 
 def _json(content: Mapping[str, Any]) -> str:
@@ -182,66 +180,33 @@ def build_recipe(config: Mapping[str, Any]) -> Recipe:
         final_weight_decay=optim["final_weight_decay"],
         momentum=numbers["teacher_momentum"],
         final_momentum=numbers["final_teacher_momentum"],
-        betas=tuple(optim["betas"]),
         clip_grad=optim["clip_grad"],
+        clip_rule=optim["clip_rule"],
         freeze_last_layer=optim["freeze_last_layer"],
         checkpoint_every=train["checkpoint_every"],
         log_every=train["log_every"],
     )
 
 
-def _say_what_starts(config, recipe: Recipe, objective, device: torch.device, data: "parts.Data") -> None:
+def _say_what_starts(
+    config, recipe: Recipe, objective, device: torch.device, data: "parts.Data", micro_batch: int
+) -> None:
+    processes = "1 process" if world_size() == 1 else f"{world_size()} processes ({config['parallel']['mode']})"
     log.info(
-        "%s: %.1f M parameters on %s; %d steps of %d patches = %s patches; learning rate %.3g; teacher momentum %.5g; %d slides.",
+        "%s: %.1f M parameters, %s on %s, %s; %s patches to see in %d steps of %d (%d at a time in each process); learning rate %.3g; "
+        "teacher momentum %.5g; %d slides.",
         config["model"]["name"],
-        sum(p.numel() for p in objective.student["encoder"].parameters()) / 1e6,
-        device,
+        sum(p.numel() for p in objective.student.encoder.parameters()) / 1e6,
+        processes,
+        torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU",
+        config["derived"]["precision"],
+        f"{config['derived']['patches']:,}",
         recipe.total_steps,
         recipe.batch_size,
-        f"{config['derived']['patches']:,}",
+        micro_batch,
         recipe.lr,
         recipe.momentum,
         len(data.training_slides),
     )
     for path, reason in data.index.quarantined:
         log.warning("%s is left out: %s", path, reason)
-
-
-class _Status:
-    """Keeps status.json: running inside, then finished, preempted (interrupted) or failed with the traceback."""
-
-    def __init__(self, folder: Path, config: Mapping[str, Any]):
-        self.folder, self.step = folder, (read_status(folder) or {}).get("step", 0)
-        self.total_steps, self.batch_size = config["derived"]["total_steps"], config["batch"]["size"]
-
-    def running(self, step: int) -> None:
-        self.step = step
-        self._write("running")
-
-    def __enter__(self) -> "_Status":
-        self._write("running")
-        return self
-
-    def __exit__(self, kind, error, trace) -> None:
-        if error is None:
-            self._write("finished")
-        elif isinstance(error, KeyboardInterrupt):
-            self._write("preempted")
-        else:
-            text = "".join(traceback.format_exception(kind, error, trace))
-            self._write("failed", text)
-            if not isinstance(error, UserError):  # whose sentence says all
-                log.error(text)
-                raise Failed(f"{self.folder} failed: {error}") from error
-
-    def _write(self, state: str, error: str | None = None) -> None:
-        write_status(
-            self.folder,
-            state,
-            step=self.step,
-            total_steps=self.total_steps,
-            patches_seen=self.step * self.batch_size,
-            host=platform.node(),
-            job_id=os.environ.get("SLURM_JOB_ID"),
-            error=error,
-        )

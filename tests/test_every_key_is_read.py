@@ -38,7 +38,14 @@ def test_the_recorder_sees_what_is_read_and_nothing_else():
     assert list(config.items()) and "d" not in config.read
 
 
-@pytest.mark.parametrize("more", [[], ["logger=wandb_offline", "augmentation=dino_hed"]], ids=["default", "wandb"])
+DINOV2 = ["objective=dinov2", "objective.spread.group=4", "optim=adamw_dinov2"]
+
+
+@pytest.mark.parametrize(
+    "more",
+    [[], ["logger=wandb_offline", "augmentation=dino_hed"], DINOV2, ["optim=sgd"]],
+    ids=["default", "wandb", "dinov2", "sgd"],
+)
 def test_every_key_of_the_config_is_read_by_a_run(small, more, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     config = recorded([*small, *more])

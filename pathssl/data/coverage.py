@@ -10,8 +10,9 @@ from pathssl.data.sampling import Draws, Sampler
 class Coverage:
     """Counts the patches that `sampler` drew and a trainer used.
 
-    patches: (M, K) int64, by magnification and slide. replaced: {path of a slide: [its draws that failed, the first reason]}.
-    Both are the state: a checkpoint keeps them, and `restore` takes them back.
+    patches: (M, K) int64, by magnification and slide. replaced: {path of a slide: [its draws that failed, the first reason]}. digest: 64
+    bits that two runs share if they saw the same patches at the same steps, however these were shared by processes.
+    The three are the state: a checkpoint keeps them, and `restore` takes them back.
     """
 
     def __init__(self, sampler: Sampler):
@@ -22,14 +23,32 @@ class Coverage:
         self._usable = [sampler.slides[m] for m in first]
         self.patches = np.zeros((len(self.mpp), len(index)), np.int64)
         self.replaced: dict[str, list] = {}
+        self.digest = 0
 
-    def restore(self, patches: np.ndarray, replaced: Mapping[str, list]) -> None:
+    def state(self) -> dict[str, object]:
+        return {"patches": self.patches, "replaced": self.replaced, "digest": self.digest}
+
+    def restore(self, state: Mapping[str, object]) -> None:
         """Goes on from what was counted before."""
-        self.patches[:] = patches
-        self.replaced = {slide: list(tally) for slide, tally in replaced.items()}
+        self.patches[:] = state["patches"]
+        self.replaced = {slide: list(tally) for slide, tally in state["replaced"].items()}
+        self.digest = state["digest"]
 
-    def add(self, draws: Draws, replaced: Iterable[tuple[int, str, str]]) -> list[tuple[str, str]]:
+    @staticmethod
+    def merged(states: Iterable[Mapping[str, object]]) -> dict[str, object]:
+        """What several processes counted, together."""
+        states, replaced = list(states), {}
+        for slide, (count, reason) in (item for state in states for item in state["replaced"].items()):
+            replaced[slide] = [replaced.get(slide, [0])[0] + count, replaced.get(slide, [0, reason])[1]]
+        return {
+            "patches": np.sum([state["patches"] for state in states], axis=0),
+            "replaced": replaced,
+            "digest": sum(state["digest"] for state in states) % 2**64,
+        }
+
+    def add(self, step: int, draws: Draws, replaced: Iterable[tuple[int, str, str]]) -> list[tuple[str, str]]:
         """Counts a batch; gives the slides that failed for the first time, as (path, reason)."""
+        self.digest = (self.digest + _digest(step, draws)) % 2**64
         np.add.at(self.patches, (np.searchsorted(self.mpp, draws.mpp), draws.slide), 1)
         new = []
         for _, slide, reason in replaced:
@@ -39,23 +58,29 @@ class Coverage:
             self.replaced[slide][0] += 1
         return new
 
-    def table(self) -> dict[str, object]:
-        """What coverage.json holds.
+    def table(self, state: Mapping[str, object] | None = None) -> dict[str, object]:
+        """What coverage.json holds, for what is counted here, or in `state`.
 
-        {"magnifications": [a row each], "total": a row, "replaced": [{"slide", "draws", "reason"}], most draws first}, a row being
-        {"mpp" (None in the total), "patches", "slides" that gave any, "usable_slides" that are scanned finely enough, "cases", "sites",
-        "tissue_mm2" of those slides, "read_mm2" (area of the patches), "times_over" = read_mm2 / tissue_mm2 (None where nothing was read)}.
+        {"magnifications": [a row each], "total": a row, "digest", "replaced": [{"slide", "draws", "reason"}], most draws first},
+        a row being {"mpp" (None in the total), "patches", "slides" that gave any, "usable_slides" that are scanned finely enough, "cases",
+        "sites", "tissue_mm2" of those slides, "read_mm2" (area of the patches), "times_over" = read_mm2 / tissue_mm2 (None where nothing was
+        read)}.
         """
         side_mm = self._sampler.patch_px * self.mpp / 1000
-        area_mm2 = self.patches.sum(axis=1) * side_mm**2
-        rows = [
-            self._row(float(m), self.patches[i], self._usable[i], float(area_mm2[i])) for i, m in enumerate(self.mpp)
-        ]
+        state = self.state() if state is None else state
+        patches = state["patches"]
+        area_mm2 = patches.sum(axis=1) * side_mm**2
+        rows = [self._row(float(m), patches[i], self._usable[i], float(area_mm2[i])) for i, m in enumerate(self.mpp)]
         any_usable = np.unique(np.concatenate(self._usable))
-        total = self._row(None, self.patches.sum(axis=0), any_usable, float(area_mm2.sum()))
-        replaced = [{"slide": slide, "draws": n, "reason": reason} for slide, (n, reason) in self.replaced.items()]
+        total = self._row(None, patches.sum(axis=0), any_usable, float(area_mm2.sum()))
+        replaced = [{"slide": slide, "draws": n, "reason": reason} for slide, (n, reason) in state["replaced"].items()]
         replaced.sort(key=lambda row: (-row["draws"], row["slide"]))
-        return {"magnifications": rows, "total": total, "replaced": replaced}
+        return {
+            "magnifications": rows,
+            "total": total,
+            "replaced": replaced,
+            "digest": f"{state['digest']:016x}",
+        }
 
     def _row(self, mpp: float | None, patches_K: np.ndarray, usable: np.ndarray, read_mm2: float) -> dict[str, object]:
         seen = np.flatnonzero(patches_K)
@@ -71,3 +96,14 @@ class Coverage:
             "read_mm2": read_mm2,
             "times_over": read_mm2 / tissue_mm2 if tissue_mm2 else None,
         }
+
+
+def _digest(step: int, draws: Draws) -> int:
+    """The sum of a hash of each draw with its step (the finaliser of splitmix64, Steele et al. 2014, over its columns)."""
+    hashed = np.full(len(draws.slide), step, np.uint64)
+    for column in (draws.views_seed, draws.slide, draws.x0, draws.y0, draws.mpp):
+        hashed = (hashed ^ np.ascontiguousarray(column).view(np.uint64)) + np.uint64(0x9E3779B97F4A7C15)
+        hashed = (hashed ^ (hashed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        hashed = (hashed ^ (hashed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        hashed ^= hashed >> np.uint64(31)
+    return int(hashed.sum(dtype=np.uint64))

@@ -65,8 +65,10 @@ def _config(overrides: Sequence[str], compose: Compose) -> dict[str, Any] | Chec
     try:
         config = compose(overrides)
         from pathssl import parts
+        from pathssl.checks import check
 
-        parts.check(config)
+        check(config)
+        parts.check_tasks(config)
         parts.Region(**config["region"])
     except UserError:
         raise

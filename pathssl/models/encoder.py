@@ -1,11 +1,9 @@
 """The ViT: a timm architecture by name, without its classifier."""
 
 import difflib
-from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors.torch import load_file
 from torch import nn
 
 from pathssl.errors import UserError
@@ -30,7 +28,7 @@ def create_encoder(name: str, args: dict[str, Any], drop_path: float, *, pretrai
         )
     except (TypeError, AssertionError) as error:
         raise UserError(f"timm's {name} cannot be built with model.args={args}: {error}") from error
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:  # OSError: neither in the hub's cache nor to be fetched
         if not pretrained:
             raise
         raise UserError(
@@ -53,27 +51,3 @@ def check_name(name: str) -> None:
         )
     if not name.startswith(("vit_", "deit")):
         raise UserError(f"model.name={name} is not a ViT: pathssl trains timm's vit_* and deit* architectures.")
-
-
-def load_encoder_weights(encoder: nn.Module, path: Path) -> int:
-    """The number of tensors loaded, strictly, from a safetensors file with timm's names."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"There is no weights file {path}.")
-    if path.suffix != ".safetensors":
-        raise UserError(f"{path} is not a .safetensors file.")
-    state = load_file(path)
-    missing, unexpected = _difference(encoder, state)
-    if missing or unexpected:
-        raise UserError(
-            f"{path} does not fit the model: {len(missing)} tensors missing or of another shape (such as {sorted(missing)[:3]}), "
-            f"{len(unexpected)} unknown (such as {sorted(unexpected)[:3]})."
-        )
-    encoder.load_state_dict(state, strict=True)
-    return len(state)
-
-
-def _difference(encoder: nn.Module, state: dict) -> tuple[set[str], set[str]]:
-    own = encoder.state_dict()
-    fits = {name for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
-    return set(own) - fits, set(state) - set(own)

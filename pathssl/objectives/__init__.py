@@ -1,5 +1,6 @@
-"""What is learned: views -> losses. `forward(views, values)` gives the loss and its terms; `after_step(values)` moves the teacher."""
+"""What is learned: views -> targets of the teacher -> losses of the student. `after_step(values)` moves the teacher."""
 
 from pathssl.objectives.dino import DINO
+from pathssl.objectives.dinov2 import DINOv2
 
-__all__ = ["DINO"]
+__all__ = ["DINO", "DINOv2"]

@@ -1,26 +1,58 @@
 """DINO: self-distillation with no labels (Caron et al. 2021, arXiv 2104.14294).
 
-Axes: G global views, L local views, V = G + L, B patches, K prototypes, D features.
+Axes: G global views, L local views, V = G + L, B patches, N tokens of an image, M masked tokens, K prototypes.
 """
 
 import copy
+from collections.abc import Callable
+from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from einops import rearrange
 from torch import nn
 
+from pathssl.distributed import sum_
+from pathssl.errors import UserError
 from pathssl.models.head import DINOHead
+from pathssl.models.network import Network
+from pathssl.objectives.centring import MovingCentre, SinkhornKnopp
+from pathssl.objectives.cross_view import cross_view_loss
 from pathssl.objectives.teacher import move_teacher
 from pathssl.schedules import linear
 
+Views = dict[str, torch.Tensor | np.ndarray]
+Terms = dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What the teacher asks of the student, for patches of this process, and `terms` that tell how it does.
+
+    views_GBK: targets of the global views. masks_BGHW: patches masked from the student. patches_MK: their targets, in the order of
+    masks_BGHW.
+    """
+
+    views_GBK: torch.Tensor
+    terms: Terms
+    masks_BGHW: np.ndarray | None = None
+    patches_MK: torch.Tensor | None = None
+
+    def of(self, rows: slice) -> "Targets":
+        """Those of the patches `rows`."""
+        if self.masks_BGHW is None:
+            return Targets(self.views_GBK[:, rows], self.terms)
+        before, inside = (int(self.masks_BGHW[part].sum()) for part in (slice(0, rows.start), rows))
+        return Targets(
+            self.views_GBK[:, rows], self.terms, self.masks_BGHW[rows], self.patches_MK[before : before + inside]
+        )
+
 
 class DINO(nn.Module):
-    """Holds student and teacher (encoder and head each) and the centre.
+    """Holds student and teacher (encoder and head each) and the centring of the teacher's scores.
 
-    `forward(views, values)` takes {"global": (G, B, 3, H, W), "local": (L, B, 3, h, w)} and {"progress": fraction of training done};
-    it gives {"loss": scalar with gradient, other terms without}. `after_step(values)` moves the teacher by values["teacher_momentum"]
-    and the centre by `centre_momentum`.
+    Views are {"global": (G, B, 3, H, W), "local": (L, B, 3, h, w), "seeds": (B,) uint64}, values {"progress": fraction of training done,
+    "teacher_momentum"}. A step is `targets` of all patches of this process, `losses` of each micro-batch, and `after_step`.
     """
 
     def __init__(
@@ -31,77 +63,104 @@ class DINO(nn.Module):
         hidden_dim: int,
         bottleneck_dim: int,
         head_layers: int,
+        head_batch_norm: bool,
         norm_last_layer: bool,
         student_temperature: float,
         teacher_temperature: float,
         warmup_teacher_temperature: float,
         warmup_teacher_fraction: float,
+        centring: str,
         centre_momentum: float,
+        sinkhorn_iterations: int,
     ):
         super().__init__()
-        head = DINOHead(
-            encoder.num_features,
-            out_dim=out_dim,
-            hidden_dim=hidden_dim,
-            bottleneck_dim=bottleneck_dim,
-            layers=head_layers,
-            norm_last_layer=norm_last_layer,
-        )
-        self.student = nn.ModuleDict({"encoder": encoder, "head": head})
-        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self._head = {
+            "hidden_dim": hidden_dim,
+            "layers": head_layers,
+            "batch_norm": head_batch_norm,
+            "norm_last_layer": norm_last_layer,
+        }
+        self._centring = centring, centre_momentum, sinkhorn_iterations
         self.student_temperature = student_temperature
         self.teacher_temperature = teacher_temperature
         self.warmup_teacher_temperature = warmup_teacher_temperature
         self.warmup_teacher_fraction = warmup_teacher_fraction
-        self.centre_momentum = centre_momentum
-        self.register_buffer("centre", torch.zeros(out_dim))
-        self.register_buffer("batch_centre", torch.zeros(out_dim), persistent=False)
+        self.student = self._network(encoder, out_dim, bottleneck_dim)
+        self.teacher = copy.deepcopy(self.student).requires_grad_(False)
+        self.centring = self._new_centring(out_dim)
+        self.run_through(self.student)
+
+    def _network(self, encoder: nn.Module, out_dim: int, bottleneck_dim: int) -> Network:
+        return Network(encoder, self._new_head(encoder, out_dim, bottleneck_dim), None, masked=False)
+
+    def _new_head(self, encoder: nn.Module, out_dim: int, bottleneck_dim: int) -> DINOHead:
+        return DINOHead(encoder.num_features, out_dim=out_dim, bottleneck_dim=bottleneck_dim, **self._head)
+
+    def _new_centring(self, out_dim: int) -> nn.Module:
+        kind, momentum, iterations = self._centring
+        if kind not in ("centre", "sinkhorn"):
+            raise UserError(f"objective.centring={kind} is not one of centre, sinkhorn.")
+        return MovingCentre(out_dim, momentum) if kind == "centre" else SinkhornKnopp(iterations)
+
+    def run_through(self, wrapped: Callable[..., Terms]) -> None:
+        """Calls the student through `wrapped`, as data parallelism asks for."""
+        self._wrapped = (wrapped,)  # in a tuple, which does not make it a second student of this module
 
     def train(self, mode: bool = True) -> "DINO":
         super().train(mode)
         self.teacher.eval()  # stochastic depth is the student's alone
         return self
 
-    def last_layer(self) -> list[nn.Parameter]:
-        """The prototypes, which are frozen during the first steps."""
-        head = self.student["head"]
-        return [head.prototypes] + ([] if head.lengths is None else [head.lengths])
+    def prototypes(self) -> dict[str, int]:
+        """{prefix of the terms of a set of targets: its prototypes}."""
+        return {"": len(self.student.head.prototypes)}
 
-    def forward(self, views: dict[str, torch.Tensor], values: dict[str, float]) -> dict[str, torch.Tensor]:
+    @torch.no_grad()
+    def targets(self, views: Views, values: dict[str, float], micro_batch: int) -> Targets:
+        """The targets of all patches, which pass through the teacher `micro_batch` at a time."""
+        scores = [self.teacher([views["global"][:, rows]])["scores"] for rows in slices(views, micro_batch)]
+        return Targets(*self._centred(torch.cat(scores, dim=1), values, self.centring))
+
+    def losses(self, views: Views, targets: Targets) -> Terms:
+        """The "loss" of a micro-batch, with gradient, and its other terms, without; the mean over micro-batches is the step's."""
+        student_VBK = self._wrapped[0]([views["global"], views["local"]])["scores"]
+        return {"loss": self._cross_view(student_VBK, targets)} | targets.terms
+
+    def after_step(self, values: dict[str, float]) -> None:
+        """Moves the teacher by values["teacher_momentum"], and the centre."""
+        move_teacher(self.teacher, self.student, values["teacher_momentum"])
+        self.centring.after_step()
+
+    def _cross_view(self, student_VBK: torch.Tensor, targets: Targets) -> torch.Tensor:
+        return cross_view_loss(targets.views_GBK, F.log_softmax(student_VBK.float() / self.student_temperature, dim=-1))
+
+    def _centred(
+        self, scores: torch.Tensor, values: dict[str, float], centring: nn.Module
+    ) -> tuple[torch.Tensor, Terms]:
+        """The targets for scores of any shape (..., K), and their entropies in nats.
+
+        teacher_entropy near 0 or ln K, or batch_entropy (that of the mean target of the whole batch) near 0, are the ways to collapse.
+        """
         temperature = linear(
             self.warmup_teacher_temperature, self.teacher_temperature, self.warmup_teacher_fraction, values["progress"]
         )
-        with torch.no_grad():
-            teacher_GBK = self._scores(self.teacher, [views["global"]]).float()
-            self.batch_centre = teacher_GBK.mean(dim=(0, 1))
-            targets_GBK = F.softmax((teacher_GBK - self.centre) / temperature, dim=-1)
-        student_VBK = self._scores(self.student, [views["global"], views["local"]]).float()
-        loss = cross_view_loss(targets_GBK, F.log_softmax(student_VBK / self.student_temperature, dim=-1))
-        with torch.no_grad():
-            entropy = -(targets_GBK * targets_GBK.clamp_min(1e-12).log()).sum(-1).mean()
-            mean_target = targets_GBK.mean(dim=(0, 1))
-            batch_entropy = -(mean_target * mean_target.clamp_min(1e-12).log()).sum()
-        # teacher_entropy near 0 or ln K, or batch_entropy near 0, are the two ways to collapse.
-        return {"loss": loss, "teacher_entropy": entropy, "batch_entropy": batch_entropy}
-
-    def after_step(self, values: dict[str, float]) -> None:
-        move_teacher(self.teacher, self.student, values["teacher_momentum"])
-        self.centre.lerp_(self.batch_centre, 1 - self.centre_momentum)
-
-    @staticmethod
-    def _scores(network: nn.ModuleDict, view_sets: list[torch.Tensor]) -> torch.Tensor:
-        """(V, B, K) prototype scores of all views; views of one size pass through the encoder together."""
-        batch = view_sets[0].shape[1]
-        features = [network["encoder"](rearrange(v, "v b c h w -> (v b) c h w")) for v in view_sets if len(v)]
-        return rearrange(network["head"](torch.cat(features)), "(v b) k -> v b k", b=batch)
+        targets_RK = centring.targets(scores.flatten(0, -2).float(), temperature)
+        sums = torch.cat((targets_RK.sum(0), entropy(targets_RK).sum()[None], targets_RK.new_tensor([len(targets_RK)])))
+        sums = sum_(sums)
+        means = sums[:-1] / sums[-1].clamp_min(1)
+        return targets_RK.view_as(scores), {"teacher_entropy": means[-1], "batch_entropy": entropy(means[:-1])}
 
 
-def cross_view_loss(targets_GBK: torch.Tensor, log_probabilities_VBK: torch.Tensor) -> torch.Tensor:
-    """The mean over pairs (teacher view g, student view v != g) and patches of -sum_k target_gk log p_vk (equation 1 and 2).
+def slices(views: Views, size: int) -> list[slice]:
+    """The patches of `views` in parts of `size`."""
+    return [slice(start, start + size) for start in range(0, views["global"].shape[1], size)]
 
-    The first G student views are the teacher's. The sum over all pairs is taken as one product of sums, less the pairs g = v.
-    """
-    n_global, n_views = len(targets_GBK), len(log_probabilities_VBK)
-    all_pairs = (targets_GBK.sum(0) * log_probabilities_VBK.sum(0)).sum(-1)
-    same_view = (targets_GBK * log_probabilities_VBK[:n_global]).sum(-1).sum(0)
-    return -(all_pairs - same_view).mean() / (n_global * (n_views - 1))
+
+def rows_of(views: Views, rows: slice) -> Views:
+    """The views of the patches `rows`."""
+    return {name: view[rows] if name == "seeds" else view[:, rows] for name, view in views.items()}
+
+
+def entropy(probabilities: torch.Tensor) -> torch.Tensor:
+    """-sum_k p ln p over the last axis, in nats."""
+    return torch.special.entr(probabilities).sum(-1)

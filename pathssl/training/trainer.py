@@ -1,218 +1,248 @@
 """The loop: batches in, checkpoints and metrics out."""
 
+import copy
 import logging
 from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
 
-from pathssl.augment import MultiCrop
 from pathssl.data.coverage import Coverage
 from pathssl.data.loader import Batch, Loader
+from pathssl.distributed import from_main, gathered, is_main
 from pathssl.probes.evaluate import Probes
 from pathssl.records import cut_metrics, read_metrics, write_coverage, write_probe
 from pathssl.replaced import append_replaced, cut_replaced
-from pathssl.schedules import cosine, warmup_cosine
-from pathssl.seeding import integer_seed
+from pathssl.training.capsule import write_capsule
 from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.feed import on_device
-from pathssl.training.optimiser import clip_gradients, create_optimiser, set_rates
+from pathssl.training.interrupt import Interrupt, Interrupted
+from pathssl.training.sentinels import Collapsed, Sentinels, out_of_memory
+from pathssl.training.state import gather, restore
+from pathssl.training.step import NotFinite, Step
 from pathssl.training.tracking import Tracker
 from pathssl.training.window import Window
 
 log = logging.getLogger(__name__)
 _SLOW_DATA = 0.2  # of the time
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The numbers of a run: durations `warmup` and `freeze_last_layer` are fractions of training."""
-
-    total_steps: int
-    batch_size: int
-    lr: float
-    final_lr: float
-    warmup: float
-    weight_decay: float
-    final_weight_decay: float
-    momentum: float
-    final_momentum: float
-    betas: tuple[float, float]
-    clip_grad: float | None
-    freeze_last_layer: float
-    checkpoint_every: float
-    log_every: float
-
-    def values(self, step: int) -> dict[str, float]:
-        """Every scheduled value at `step`."""
-        progress = step / self.total_steps
-        return {
-            "progress": progress,
-            "lr": warmup_cosine(self.lr, self.final_lr, self.warmup, progress),
-            "weight_decay": cosine(self.weight_decay, self.final_weight_decay, progress),
-            "teacher_momentum": cosine(self.momentum, self.final_momentum, progress),
-        }
-
-    def checkpoint_steps(self) -> set[int]:
-        return self._every(self.checkpoint_every)
-
-    def log_steps(self) -> set[int]:
-        return self._every(self.log_every) | self.checkpoint_steps()
-
-    def _every(self, fraction: float) -> set[int]:
-        interval = max(1, round(fraction * self.total_steps))
-        return {*range(0, self.total_steps, interval), self.total_steps}
+_TEACHER = "teacher.encoder."
 
 
 class Trainer:
-    """Trains `objective` in the folder `run`, from its last checkpoint if there is one.
+    """Trains in the folder `run`, from its last checkpoint if there is one.
 
-    `report(step)` is called at every logged step, to keep the run's status.
+    Every process of the run has one; the first writes the folder, and alone needs `probes` and `tracker`. `report(step)` is called there at
+    every logged step, to keep the run's status. `keep(steps)` says which checkpoints' teachers stay.
     """
 
     def __init__(
         self,
         *,
         run: Path,
-        objective: nn.Module,
-        views: MultiCrop,
+        step: Step,
         loader: Loader,
-        probes: Probes,
-        tracker: Tracker,
-        recipe: Recipe,
-        seed: int,
-        device: torch.device,
-        bf16: bool,
+        probes: Probes | None,
+        tracker: Tracker | None,
+        sentinels: Sentinels,
+        keep: Callable[[list[int]], list[int]],
         report: Callable[[int], None],
     ):
-        self.run, self.objective, self.views, self.loader = run, objective.to(device).train(), views, loader
-        self.probes, self.tracker, self.recipe, self.seed = probes, tracker, recipe, seed
-        self.device, self.report = device, report
-        self.autocast = torch.autocast(device.type, torch.bfloat16) if bf16 else nullcontext()
-        self.optimiser = create_optimiser(objective.student, recipe.betas)
-        self.parameters = [parameter for group in self.optimiser.param_groups for parameter in group["params"]]
+        self.run, self.step, self.loader = run, step, loader
+        self.recipe, self.device, self.objective = step.recipe, step.device, step.objective
+        self.probes, self.tracker, self.sentinels, self.keep, self.report = probes, tracker, sentinels, keep, report
         self.checkpoints = Checkpoints(run)
+        self.coverage = Coverage(loader.reader.sampler)
+        self.replaced: list[tuple[int, tuple[int, str, str]]] = []  # since the last log line
+        self.window = Window(self.device)
         self.time_s = 0.0
         self.said_slow, self.lines = False, 0
-        self.coverage = Coverage(loader.reader.sampler)
 
     def fit(self) -> None:
         """Trains to the last step. Whatever kills it, calling it again goes on from the last checkpoint."""
-        first = self._resume()
         checkpoint_steps, log_steps = self.recipe.checkpoint_steps(), self.recipe.log_steps()
-        window = Window(self.device)
-        for batch, patches_BHWC in on_device(self.loader.batches(first, self.recipe.total_steps), self.device):
-            window.arrived(batch)
-            self._count(batch)
-            terms = self._step(batch, patches_BHWC)
-            window.add(terms, self.recipe.batch_size)
-            done = batch.step + 1
-            if done in log_steps:
-                row = self._row(done) | window.row()
-                self.time_s += window.elapsed_s()
-                row["time_s"] = self.time_s
-                if done in checkpoint_steps:
-                    self._checkpoint(done, row)
-                    self._probe_and_log(done, row)
-                else:
-                    self.tracker.log(row)
-                self._say(row)
-                self.report(done)
-                window = Window(self.device)
+        with Interrupt() as interrupt:
+            first = self._resume()
+            for batch, patches_BHWC in on_device(self.loader.batches(first, self.recipe.total_steps), self.device):
+                self._arrived(batch)
+                self.window.add(self._take(batch, patches_BHWC), self.recipe.batch_size)
+                done = batch.step + 1
+                if done in log_steps:
+                    self._log(done, checkpoint=done in checkpoint_steps)
+                if interrupt.agreed() and done < self.recipe.total_steps:
+                    self._stop(done, saved=done in checkpoint_steps)
+            self.checkpoints.wait()
 
-    def _step(self, batch: Batch, patches_BHWC: torch.Tensor) -> dict[str, torch.Tensor]:
-        """One step of the student, then of the teacher; gives the objective's terms."""
-        values = self.recipe.values(batch.step)
-        # What is drawn inside the model (stochastic depth) follows from the step, so that a resumed run draws the same.
-        torch.manual_seed(integer_seed(self.seed, "step", batch.step))
-        views = self.views(patches_BHWC, batch.patches.draws.views_seed)
-        with self.autocast:
-            terms = self.objective(views, values)
-        if not torch.isfinite(terms["loss"]):
-            raise FloatingPointError(
-                f"The loss of step {batch.step} is {terms['loss'].item()}; the step was not taken. A lower optim.base_lr, a longer "
-                "schedule.warmup or a stronger optim.clip_grad are the usual cures."
+    def _take(self, batch: Batch, patches_BHWC: torch.Tensor) -> dict[str, torch.Tensor]:
+        first_patch = batch.step * self.recipe.batch_size + self.loader.rows.start
+        seeds_B = batch.patches.draws.views_seed
+        try:
+            return self.step.take(batch.step, first_patch, patches_BHWC, seeds_B)
+        except NotFinite as failure:
+            self._keep_capsule(
+                batch.step,
+                {
+                    "first_patch": first_patch,
+                    "patches": len(seeds_B),
+                    "views_seeds": seeds_B.tolist(),
+                    "micro_batch": [failure.rows.start, failure.rows.stop],
+                    "terms": {name: str(value) for name, value in failure.terms.items()},  # JSON knows no NaN
+                },
             )
-        terms["loss"].backward()
-        if values["progress"] < self.recipe.freeze_last_layer:
-            for parameter in self.objective.last_layer():
-                parameter.grad = None
-        terms["grad_norm"] = clip_gradients(self.parameters, self.recipe.clip_grad)
-        set_rates(self.optimiser, values["lr"], values["weight_decay"])
-        self.optimiser.step()
-        self.optimiser.zero_grad(set_to_none=True)
-        self.objective.after_step(values)
-        return terms
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if (sentence := out_of_memory(error, self.step.micro_batch)) is None:
+                raise
+            raise RuntimeError(sentence) from error
 
-    def _row(self, done: int) -> dict[str, float]:
+    def _log(self, done: int, *, checkpoint: bool) -> None:
+        """Writes the line of metrics.jsonl; at a checkpoint that comes first, and the probes fill the line."""
         values = self.recipe.values(done - 1)
-        return {
-            "step": done,
-            "patches_seen": done * self.recipe.batch_size,
-            "train/lr": values["lr"],
-            "train/weight_decay": values["weight_decay"],
-            "train/teacher_momentum": values["teacher_momentum"],
-        }
+        row = self._place(done) | {f"train/{name}": values[name] for name in ("lr", "weight_decay", "teacher_momentum")}
+        row |= self.window.row()
+        self.time_s += self.window.elapsed_s()
+        row["time_s"] = self.time_s
+        row["train/replaced_patches"] = self._write_replaced()
+        self.window = Window(self.device)
+        if checkpoint:
+            self._probe_and_log(row, self._checkpoint(row))
+        elif is_main():
+            self.tracker.log(row)
+        if is_main():
+            self._say(row)
+            self.report(done)
+        self._watch(row)
+        self.window.start_again()
+
+    def _place(self, done: int) -> dict[str, float]:
+        return {"step": done, "patches_seen": done * self.recipe.batch_size}
 
     def _resume(self) -> int:
         """The step to go on from: the last checkpoint's, whose probes are made if the run was killed before them."""
-        state = self.checkpoints.load_last(self.device)
+        if is_main():
+            self.checkpoints.clean()
+        from_main(None)  # nobody reads before that
+        state = self.checkpoints.load_last()
+        if is_main():
+            cut_metrics(self.run, -1 if state is None else state["row"]["step"])
+            cut_replaced(self.run, 0 if state is None else state["row"]["step"])
         if state is None:
-            cut_metrics(self.run, -1)
-            cut_replaced(self.run, 0)
-            row = {"step": 0, "patches_seen": 0, "time_s": 0.0}
-            self._checkpoint(0, row)
-            self._probe_and_log(0, row)
-            self.report(0)
-            return 0
-        self.objective.load_state_dict(state["objective"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        step, self.time_s = state["row"]["step"], state["row"]["time_s"]
-        cut_metrics(self.run, step)
-        cut_replaced(self.run, step)
-        self.coverage.restore(state["coverage"]["patches"].cpu().numpy(), state["coverage"]["replaced"])
-        write_coverage(self.run, step, self.coverage.table())
-        if step not in {row["step"] for row in read_metrics(self.run)}:
-            self._probe_and_log(step, state["row"])
-        log.info("Resumed at step %d of %d.", step, self.recipe.total_steps)
-        self.report(step)
+            row = self._place(0) | {"time_s": 0.0}
+            self._probe_and_log(row, self._checkpoint(row))
+            step = 0
+        else:
+            restore(self.objective, self.step.optimiser, state)
+            step, self.time_s = state["row"]["step"], state["row"]["time_s"]
+            if is_main():  # what all processes counted together
+                counted = state["coverage"] | {"patches": state["coverage"]["patches"].numpy()}
+                self.coverage.restore(counted)
+                write_coverage(self.run, step, self.coverage.table(counted))
+            if state["window"] is not None:
+                self.window.restore(state["window"])
+            elif from_main(is_main() and step not in {row["step"] for row in read_metrics(self.run)}):
+                self._probe_and_log(state["row"], self._weights(state))
+            log.info("Resumed at step %d of %d.", step, self.recipe.total_steps)
+        if is_main():
+            self.report(step)
+        self.window.start_again()
         return step
 
-    def _count(self, batch: Batch) -> None:
+    def _arrived(self, batch: Batch) -> None:
         """Adds the batch to the coverage. Draws that failed are written down; each slide is named in the log once."""
-        patches, done = batch.patches, batch.step + 1
-        if patches.replaced:
-            append_replaced(self.run, done, patches.replaced)
-        for slide, reason in self.coverage.add(patches.draws, patches.replaced):
+        self.window.arrived(batch)
+        self.sentinels.waited(batch.step + 1, batch.waited_s)
+        self.replaced += [(batch.step + 1, fault) for fault in batch.patches.replaced]
+        for slide, reason in self.coverage.add(batch.step + 1, batch.patches.draws, batch.patches.replaced):
             log.warning("%s cannot be read everywhere, and other patches are taken instead: %s", slide, reason)
 
-    def _checkpoint(self, step: int, row: dict[str, float]) -> None:
-        coverage = {"patches": torch.from_numpy(self.coverage.patches), "replaced": self.coverage.replaced}
-        state = {"objective": self.objective.state_dict(), "optimiser": self.optimiser.state_dict()}
-        state |= {"coverage": coverage, "row": row}
-        self.checkpoints.save(step, self.objective.teacher["encoder"].state_dict(), state)
-        write_coverage(self.run, step, self.coverage.table())
+    def _write_replaced(self) -> int:
+        """The draws that failed in all processes since the last line, which are written to replaced.jsonl."""
+        replaced = sorted(fault for of_one in gathered(self.replaced) for fault in of_one)
+        for step in sorted({step for step, _ in replaced}):
+            append_replaced(self.run, step, [fault for at, fault in replaced if at == step])
+        self.replaced = []
+        return len(replaced)
 
-    def _probe_and_log(self, step: int, row: dict[str, float]) -> None:
-        """Stores what the probes say of the teacher, and writes the step's one line."""
-        outcome = self.probes.run(self.objective.teacher["encoder"], device=self.device, with_nulls=step == 0)
-        seen = row["patches_seen"]
-        for task, result in outcome.tasks.items():
-            write_probe(
-                self.run,
-                step=step,
-                patches_seen=seen,
-                task=task,
-                results=result.results,
-                predictions=result.predictions,
-            )
-        self.tracker.log(row | outcome.metrics)
-        for key, value in outcome.metrics.items():
-            if key.endswith("test/balanced_accuracy") or key.startswith("unsupervised/"):
-                log.info("step %6d  %s %.3f", step, key, value)
+    def _checkpoint(self, row: dict[str, float], window: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:
+        """Saves the state after row["step"]; gives the teacher's weights, in the first process."""
+        state = gather(self.objective, self.step.optimiser)
+        counted = gathered(self.coverage.state())
+        if not is_main():
+            return {}
+        counted = self.coverage.merged(counted)
+        kept = counted | {"patches": torch.from_numpy(counted["patches"])}
+        # A copy of the row, which the probes are about to fill.
+        self.checkpoints.save(
+            int(row["step"]), self._weights(state), state | {"coverage": kept, "row": {**row}, "window": window}
+        )
+        write_coverage(self.run, int(row["step"]), self.coverage.table(counted))
+        return self._weights(state)
+
+    @staticmethod
+    def _weights(state: dict[str, Any]) -> dict[str, torch.Tensor]:
+        """The teacher's encoder by timm's names."""
+        objective = state["objective"]
+        return {name.removeprefix(_TEACHER): objective[name] for name in objective if name.startswith(_TEACHER)}
+
+    def _stop(self, done: int, *, saved: bool) -> None:
+        """Leaves after step `done`, with the state of the step saved."""
+        if not saved:
+            row = self._place(done) | {"time_s": self.time_s}
+            self._write_replaced()
+            self._checkpoint(row, self.window.state())
+        self.checkpoints.wait()
+        if is_main():
+            self.report(done)
+        raise Interrupted(f"Stopped after step {done}; the same command goes on from there.")
+
+    def _keep_capsule(self, step: int, account: dict[str, Any]) -> None:
+        """Keeps what is needed to compute the failed step again, then fails."""
+        self._write_replaced()  # the step's own too, without which its patches would not be known
+        accounts, state = gathered(account), gather(self.objective, self.step.optimiser)
+        self.checkpoints.wait()
+        capsule = None
+        if is_main():
+            values = self.recipe.values(step)
+            whole = {
+                "seed": self.step.seed,
+                "values": values,
+                "micro_batch": self.step.micro_batch,
+                "processes": accounts,
+            }
+            capsule = write_capsule(self.run, step + 1, whole, state)
+        raise FloatingPointError(
+            f"The loss of step {step + 1} is not a finite number; the step was not taken. A lower optim.base_lr, a longer schedule.warmup "
+            f"or a stronger optim.clip_grad are the usual cures. Look at it: python -m pathssl replay {from_main(capsule)}"
+        )
+
+    def _probe_and_log(self, row: dict[str, float], weights: dict[str, torch.Tensor]) -> None:
+        """Stores what the probes say of the teacher, and writes the step's one line. The other processes wait."""
+        if is_main():
+            step = int(row["step"])
+            outcome = self.probes.run(self._probed(weights), device=self.device, with_nulls=step == 0)
+            for task, result in outcome.tasks.items():
+                write_probe(
+                    self.run,
+                    step=step,
+                    patches_seen=int(row["patches_seen"]),
+                    task=task,
+                    results=result.results,
+                    predictions=result.predictions,
+                )
+            self.tracker.log(row | outcome.metrics)
+            row |= outcome.metrics
+            for key, value in outcome.metrics.items():
+                if key.endswith("test/balanced_accuracy") or key.startswith("unsupervised/"):
+                    log.info("step %6d  %s %.3f", step, key, value)
+            self.checkpoints.tidy(self.keep(self.checkpoints.steps()))
+        from_main(None)
+
+    def _probed(self, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
+        """The teacher's encoder; a whole copy of it where the model is in parts."""
+        if self.step.parallel.mode != "fsdp":
+            return self.objective.teacher.encoder
+        encoder = copy.deepcopy(self.step.parallel.plain_encoder).to(self.device)
+        encoder.load_state_dict(weights, strict=True)
+        return encoder
 
     def _say(self, row: dict[str, float]) -> None:
         self.lines += 1
@@ -231,3 +261,14 @@ class Trainer:
             row["train/patches_per_s"],
             100 * row["train/data_wait"],
         )
+
+    def _watch(self, row: dict[str, float]) -> None:
+        """Lets the sentinels look; where they stop the run, all processes stop."""
+        collapsed = None
+        if is_main():
+            try:
+                self.sentinels.look(row, row["step"] / self.recipe.total_steps)
+            except Collapsed as error:
+                collapsed = str(error)
+        if collapsed := from_main(collapsed):
+            raise Collapsed(collapsed)

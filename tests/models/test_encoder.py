@@ -4,10 +4,9 @@ import pytest
 import timm
 import torch
 import yaml
-from safetensors.torch import save_file
 
 from pathssl.errors import UserError
-from pathssl.models.encoder import check_name, create_encoder, load_encoder_weights
+from pathssl.models.encoder import check_name, create_encoder
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 NANO = {"img_size": 64, "patch_size": 8, "embed_dim": 128, "depth": 4, "num_heads": 4}
@@ -29,7 +28,7 @@ def test_every_configured_model_is_one_that_timm_has(path):
         model = timm.create_model(
             config["name"], num_classes=0, dynamic_img_size=True, **(config["args"] | {"img_size": 224})
         )
-    size, patch = path.stem[3:4], path.stem[4:]
+    size, patch = path.stem[3:4], path.stem[4:].partition("_")[0]
     if path.stem != "vit_nano":
         assert model.patch_embed.patch_size == (int(patch), int(patch))
         assert model.num_features == {"s": 384, "b": 768, "l": 1024, "g": 1536}[size]
@@ -45,17 +44,3 @@ def test_an_unknown_name_is_refused_with_a_suggestion():
 def test_arguments_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match="cannot be built"):
         create_encoder("vit_tiny_patch16_224", {"embed_dimension": 3}, 0.0)
-
-
-def test_weights_come_back_strictly(tmp_path):
-    torch.manual_seed(0)
-    one, other = (create_encoder("vit_tiny_patch16_224", NANO, 0.0).eval() for _ in range(2))
-    save_file(one.state_dict(), tmp_path / "w.safetensors")
-    assert load_encoder_weights(other, tmp_path / "w.safetensors") == len(one.state_dict())
-    images = torch.randn(2, 3, 64, 64)
-    assert torch.equal(one(images), other(images))
-    state = one.state_dict()
-    state["extra"] = state.pop("norm.weight")
-    save_file(state, tmp_path / "x.safetensors")
-    with pytest.raises(UserError, match=r"1 tensors missing.*norm\.weight.*1 unknown.*extra"):
-        load_encoder_weights(other, tmp_path / "x.safetensors")

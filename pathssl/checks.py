@@ -1,0 +1,79 @@
+"""What can be refused of a config before anything is read or written."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from pathssl.errors import UserError
+from pathssl.identity import flatten
+from pathssl.models.encoder import check_name
+
+# {key: (least, most)}; 128 batches ahead is what pipes hold.
+_WHOLE = {
+    "seed": (0, 2**32 - 1),
+    "train.patches": (1, None),
+    "train.threads": (1, None),
+    "train.probe_batch_size": (1, None),
+    "batch.size": (1, None),
+    "batch.reference": (1, None),
+    "parallel.accumulate": (1, None),
+    "checkpoint.keep_every": (1, None),
+    "loader.workers": (0, None),
+    "loader.prefetch": (1, 128),
+    "loader.open_slides": (1, None),
+    "unsupervised.patches": (2, None),
+}
+# Below 1; a final momentum of 1 is a teacher that stands still.
+_FRACTIONS = ("schedule.warmup", "optim.freeze_last_layer", "data.held_out.fraction")
+_UP_TO_ONE = ("teacher.momentum", "teacher.final_momentum")
+
+
+def check(config: Mapping[str, Any]) -> None:
+    """Raises UserError for values of the wrong kind or range, which would fail late, or silently mean something else."""
+    check_name(config["model"]["name"])
+    flat = flatten(config)
+    for key, (least, most) in _WHOLE.items():
+        value = flat[key]
+        if type(value) is not int or value < least or (most is not None and value > most):
+            raise UserError(
+                f"{key}={value} must be a whole number, at least {least}{f' and at most {most}' if most else ''}."
+            )
+    for key in (*_FRACTIONS, *_UP_TO_ONE):
+        value, most = flat[key], 1 if key in _UP_TO_ONE else math.nextafter(1, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
+            raise UserError(f"{key}={value} is a fraction: 0 or more, and {'at most' if most == 1 else 'below'} 1.")
+    train = config["train"]
+    for key in ("checkpoint_every", "log_every"):
+        if not 0 < train[key] <= 1:
+            raise UserError(f"train.{key}={train[key]} is a fraction of training: above 0, at most 1.")
+    path = config["init"]["path"]
+    if path is not None and not Path(path).is_file():
+        raise UserError(f"init.path={path} is not a file.")
+
+
+def check_patch_size(encoder: nn.Module, config: Mapping[str, Any]) -> None:
+    """Every image that the encoder is to see must be a whole number of its patches wide."""
+    patch_px = encoder.patch_embed.patch_size[0]
+    sizes = {f"resolution.{key}": config["resolution"][key] for key in ("global_px", "local_px")}
+    sizes |= {
+        f"task.{name}.image_px": block["image_px"] for name, block in config["task"].items() if "image_px" in block
+    }
+    for key, size in sizes.items():
+        if size % patch_px:
+            raise UserError(
+                f"{key}={size} is not a multiple of the model's patch size, {patch_px} px: {size - size % patch_px} or "
+                f"{size - size % patch_px + patch_px} would be (for patches of 14 px there is resolution=r224_p14)."
+            )
+
+
+def check_group(config: Mapping[str, Any], micro_batch: int) -> None:
+    """DINOv2's neighbours are sought in groups of patches that pass together."""
+    group = config["objective"].get("spread", {}).get("group", 1)
+    if micro_batch % group:
+        raise UserError(
+            f"objective.spread.group={group} does not divide the {micro_batch} patches that pass at a time (batch.size over processes "
+            "and parallel.accumulate). The group is part of what is learned, so it is not changed by itself: choose one that does."
+        )

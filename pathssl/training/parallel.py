@@ -1,0 +1,93 @@
+"""How a model is laid over the processes that train it: whole in each (DDP), or in parts (FSDP2)."""
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from pathssl.distributed import is_main, sum_, world_size
+from pathssl.errors import UserError
+
+MODES = ("ddp", "fsdp")
+
+
+class Parallel:
+    """Lays `objective` over the processes: `mode` ddp or fsdp; a single process has the model as it is.
+
+    activation_checkpointing: the student's blocks are computed again for the backward pass rather than kept. compile: blocks are compiled.
+    Both change how a step is computed and what memory it takes, not what it learns.
+    """
+
+    def __init__(self, objective: nn.Module, device: torch.device, bf16: bool, settings: dict[str, Any]):
+        mode = settings["mode"]
+        if mode not in MODES:
+            raise UserError(f"parallel.mode={mode} is not one of {', '.join(MODES)}.")
+        student, teacher = objective.student, objective.teacher
+        if settings["activation_checkpointing"]:
+            student.encoder.set_grad_checkpointing(True)
+        if settings["compile"]:
+            for block in [*student.encoder.blocks, *teacher.encoder.blocks]:
+                block.compile()
+        self.mode = mode if world_size() > 1 else "single"
+        self._wrapped: nn.Module = student
+        # What the first process probes where no process has all of the teacher.
+        self.plain_encoder = copy.deepcopy(teacher.encoder).cpu() if self.mode == "fsdp" and is_main() else None
+        if self.mode == "fsdp":
+            mesh = init_device_mesh(device.type, (world_size(),))
+            # Heads and embeddings stay in float32: prototypes are normalised, and their small changes matter.
+            policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
+            for network in (student, teacher):
+                for block in network.encoder.blocks:
+                    fully_shard(block, mesh=mesh, mp_policy=policy)
+                # No backward pass would cut the teacher into its parts again, and its parts are what is moved.
+                fully_shard(network, mesh=mesh, reshard_after_forward=network is teacher)
+        elif self.mode == "ddp":
+            devices = [device] if device.type == "cuda" else None
+            self._wrapped = DistributedDataParallel(student, device_ids=devices, gradient_as_bucket_view=True)
+        objective.run_through(self._wrapped)
+
+    @contextmanager
+    def part_of_step(self, last: bool) -> Iterator[None]:
+        """A micro-batch's forward and backward pass inside: gradients are averaged over the processes after the last one only."""
+        if isinstance(self._wrapped, FSDPModule):
+            self._wrapped.set_requires_gradient_sync(last)
+            yield
+        elif isinstance(self._wrapped, DistributedDataParallel) and not last:
+            with self._wrapped.no_sync():
+                yield
+        else:
+            yield
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """This process's part of a tensor that may be sharded."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def whole(tensor: torch.Tensor) -> torch.Tensor:
+    """All of a tensor that may be sharded; every process must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def like(tensor: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """`tensor`, whole and the same in all processes, sharded as `other` is."""
+    if not isinstance(other, DTensor):
+        return tensor
+    # None: every process cuts its own part, and nothing is sent.
+    return distribute_tensor(tensor.to(other.device), other.device_mesh, other.placements, src_data_rank=None)
+
+
+def norms(tensors: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The L2 norm of each tensor, over all of its parts."""
+    parts = [local(tensor) for tensor in tensors]
+    of_parts = torch._foreach_norm(parts)
+    if not any(isinstance(tensor, DTensor) for tensor in tensors):
+        return of_parts
+    return list(sum_(torch.stack(of_parts).square()).sqrt())

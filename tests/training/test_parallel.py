@@ -1,0 +1,81 @@
+"""Several processes train the model that one process trains."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import steps
+import torch
+
+from pathssl.training.parallel import MODES
+from pathssl.training.state import gather, restore
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory) -> Path:
+    """What two gloo processes come to, for every objective and mode."""
+    folder = tmp_path_factory.mktemp("together")
+    program = [str(Path(__file__).with_name("steps.py")), str(folder)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *program]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, env=environment)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def assert_close(one: dict, other: dict, tolerance: float) -> None:
+    assert one.keys() == other.keys()
+    for name, tensor in one.items():
+        assert (tensor - other[name]).abs().max() <= tolerance, name
+
+
+@pytest.mark.parametrize("kind", steps.KINDS)
+def test_two_processes_equal_one_with_accumulation(kind, together):
+    step = steps.taken(steps.build(kind), "ddp", accumulate=2)
+    losses = steps.run(step)
+    alone = gather(step.objective, step.optimiser)
+    before = steps.build(kind).state_dict()
+    moved = max((alone["objective"][name] - tensor).abs().max().item() for name, tensor in before.items())
+    assert moved > 1e-2  # there is something to compare
+    for mode in MODES:
+        theirs = torch.load(together / f"{kind}_{mode}.pt", weights_only=True)
+        assert theirs["losses"] == pytest.approx(losses, abs=1e-5)
+        assert_close(theirs["objective"], alone["objective"], 1e-5)
+        assert theirs["optimiser"].keys() == alone["optimiser"].keys()
+
+
+@pytest.mark.parametrize("kind", ["dino", "dinov2_koleo"])
+def test_a_state_goes_on_to_the_bit_and_changes_layouts(kind, together):
+    unbroken = steps.taken(steps.build(kind, drop_path=0.2), "ddp", accumulate=1)
+    steps.run(unbroken, 0, 3)
+    state = gather(unbroken.objective, unbroken.optimiser)
+    losses = steps.run(unbroken, 3, 6)
+    resumed = steps.taken(steps.build(kind, drop_path=0.2), "ddp", accumulate=1)
+    restore(resumed.objective, resumed.optimiser, state)
+    assert steps.run(resumed, 3, 6) == losses
+    assert_close(resumed.objective.state_dict(), unbroken.objective.state_dict(), 0.0)
+    # What a sharded run saved, one process takes.
+    theirs = torch.load(together / f"{kind}_fsdp.pt", weights_only=True)
+    alone = steps.taken(steps.build(kind), "ddp", accumulate=1)
+    restore(alone.objective, alone.optimiser, theirs)
+    again = gather(alone.objective, alone.optimiser)
+    assert_close(again["objective"], theirs["objective"], 0.0)
+    for name, kept in theirs["optimiser"].items():
+        assert_close(again["optimiser"][name], kept, 0.0)
+
+
+@pytest.mark.parametrize("how", ["activation_checkpointing", "compile"])
+def test_how_a_step_is_computed_does_not_change_what_is_learned(how):
+    one, other = (steps.taken(steps.build("dinov2_koleo"), "ddp", accumulate=1, **{how: on}) for on in (False, True))
+    assert steps.run(one, 0, 3) == pytest.approx(steps.run(other, 0, 3), abs=1e-5)
+    assert_close(one.objective.state_dict(), other.objective.state_dict(), 1e-5)
+
+
+def test_the_teacher_never_gets_a_gradient():
+    step = steps.taken(steps.build("dinov2_koleo"), "ddp", accumulate=2)
+    pixels, seeds = steps.patches(0)
+    step.gradient(steps.RECIPE.values(0), 0, torch.from_numpy(pixels), seeds)
+    assert all(parameter.grad is None for parameter in step.objective.teacher.parameters())
+    assert all(parameter.grad is not None for parameter in step.objective.student.parameters())
