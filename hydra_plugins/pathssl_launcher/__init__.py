@@ -1,5 +1,6 @@
 """The launcher that `-m` uses where there is no cluster. Hydra finds it here; the queue itself is pathssl/launch/local.py."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,21 +11,31 @@ from omegaconf import DictConfig
 
 
 class LocalLauncher(Launcher):
-    """Runs each job in a process of its own, `parallel` at a time."""
+    """Runs each job in `processes` of its own, `parallel` jobs at a time."""
 
-    def __init__(self, parallel: int | None) -> None:
-        self.parallel = parallel
+    def __init__(self, parallel: int | None, processes: int) -> None:
+        self.parallel, self.processes = parallel, processes
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
-        from pathssl.launch.local import run_queue
+        from pathssl.errors import UserError
+        from pathssl.launch.local import run_queue, visible_gpus
 
-        jobs = [list(overrides) for overrides in job_overrides]
-        codes = run_queue(
-            jobs, parallel=self.parallel, threads=self.config.train.threads, study_folder=self._study_folder()
-        )
+        jobs, train = [list(overrides) for overrides in job_overrides], self.config.train
+        try:
+            codes = run_queue(
+                jobs,
+                parallel=self.parallel,
+                processes=self.processes,
+                gpus=[] if train.device == "cpu" else visible_gpus(),
+                threads=train.threads,
+                study_folder=self._study_folder(),
+            )
+        except UserError as error:  # of which Hydra would make a traceback
+            print(error, file=sys.stderr)
+            sys.exit(2)
         return [self._result(job, code) for job, code in zip(jobs, codes, strict=True)]
 
     def _study_folder(self) -> str:

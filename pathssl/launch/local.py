@@ -1,6 +1,7 @@
-"""A queue of runs on this machine: each in a process of its own, some at a time, GPUs dealt out one to a run."""
+"""A queue of runs on this machine: each in one or more processes of its own, some at a time, GPUs dealt out one to a process."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from pathssl.errors import UserError
 from pathssl.identity import arm_name
 from pathssl.records import read_status
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 _POLL_S, _SPEAK_S = 0.5, 30.0
+# What torchrun adds to what its processes say: "W1124 03:33:07.364000 11487 torch/distributed/..."; its last words begin with the second.
+_OF_TORCHRUN, _LAST_WORDS = re.compile(r"[IWE]\d{4} \S+ \d+ torch/distributed/"), "failed (exitcode: "
 
 
 @dataclass
@@ -23,35 +27,41 @@ class _Running:
     job: int
     process: subprocess.Popen
     output: IO[bytes]
-    gpu: str | None
+    gpus: str | None
     start: float
 
 
-def run_queue(jobs: list[list[str]], *, parallel: int | None, threads: int, study_folder: str) -> list[int]:
+def run_queue(
+    jobs: list[list[str]], *, parallel: int | None, processes: int, gpus: list[str], threads: int, study_folder: str
+) -> list[int]:
     """The exit codes of `python train.py OVERRIDES...` for every job; a failing run leaves the others alone.
 
-    parallel: runs at a time; None is one per GPU, or, without any, one per `threads` CPU cores.
+    processes: of one run (several are started by torchrun), each with one of `gpus` where there are any. parallel: runs at a time; None is
+    as many as the GPUs are enough for, or, without any, the CPU cores at `threads` a process.
     """
-    gpus = visible_gpus()
-    parallel = parallel or len(gpus) or max(1, len(os.sched_getaffinity(0)) // max(1, threads))
+    _check(parallel, processes, gpus)
+    shares = [",".join(gpus[i : i + processes]) for i in range(0, len(gpus) - processes + 1, processes)]
+    cores = len(os.sched_getaffinity(0))
+    parallel = parallel or len(shares) or max(1, cores // max(1, threads * processes))
     names = [f"{arm_name(job)}/seed{_seed(job)}" for job in jobs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        sys.exit(
+        raise UserError(
             f"Several jobs would train in one folder: {', '.join(twice)}. What names no arm (logger, task, probe, loader) cannot be swept."
         )
     print(f"{len(jobs)} runs in {study_folder}, {min(parallel, len(jobs))} at a time:", *names, sep="\n  ", flush=True)
     codes: list[int | None] = [None] * len(jobs)
     waiting, running, spoken = list(range(len(jobs))), [], time.monotonic()
-    free_gpus: list[str | None] = [gpus[i % len(gpus)] if gpus else None for i in range(parallel)]
+    free_gpus: list[str | None] = [shares[i % len(shares)] if shares else None for i in range(parallel)]
     try:
         while waiting or running:
             while waiting and len(running) < parallel:
-                running.append(_start(waiting.pop(0), jobs, free_gpus.pop(0)))
+                job = waiting.pop(0)
+                running.append(_start(job, command(jobs[job], processes), free_gpus.pop(0)))
             time.sleep(_POLL_S)
             for item in [item for item in running if item.process.poll() is not None]:
                 running.remove(item)
-                free_gpus.append(item.gpu)
+                free_gpus.append(item.gpus)
                 codes[item.job] = item.process.returncode
                 _say_end(item, names[item.job], Path(study_folder))
             if time.monotonic() - spoken > _SPEAK_S and running:
@@ -75,17 +85,35 @@ def visible_gpus() -> list[str]:
     return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
 
 
-def _start(job: int, jobs: list[list[str]], gpu: str | None) -> _Running:
+def command(overrides: list[str], processes: int) -> list[str]:
+    """What starts one run: train.py, by torchrun where the run has several processes."""
+    if processes == 1:
+        return [sys.executable, str(TRAIN), *overrides]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [*torchrun, str(TRAIN), *overrides]
+
+
+def _check(parallel: int | None, processes: int, gpus: list[str]) -> None:
+    for key, value in (("parallel", parallel), ("processes", processes)):
+        if value is not None and (type(value) is not int or value < 1):
+            raise UserError(f"hydra.launcher.{key}={value} must be a whole number, at least 1.")
+    if gpus and processes > len(gpus):
+        raise UserError(
+            f"hydra.launcher.processes={processes} needs as many GPUs, and there are {len(gpus)} here: name fewer, or train.device=cpu."
+        )
+
+
+def _start(job: int, line: list[str], gpus: str | None) -> _Running:
     output = tempfile.TemporaryFile()  # noqa: SIM115  # closed in _say_end
-    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpu} if gpu is not None else {})
-    process = subprocess.Popen([sys.executable, str(TRAIN), *jobs[job]], stdout=output, stderr=output, env=environment)
-    return _Running(job, process, output, gpu, time.monotonic())
+    environment = os.environ | ({"CUDA_VISIBLE_DEVICES": gpus} if gpus is not None else {})
+    process = subprocess.Popen(line, stdout=output, stderr=output, env=environment)
+    return _Running(job, process, output, gpus, time.monotonic())
 
 
 def _say_end(item: _Running, name: str, study_folder: Path) -> None:
     minutes = (time.monotonic() - item.start) / 60
     item.output.seek(0)
-    lines = item.output.read().decode(errors="replace").strip().splitlines()
+    lines = _own_lines(item.output.read().decode(errors="replace").strip().splitlines())
     item.output.close()
     if item.process.returncode == 0:
         print(f"{name}: finished after {minutes:.1f} minutes", flush=True)
@@ -94,6 +122,17 @@ def _say_end(item: _Running, name: str, study_folder: Path) -> None:
         print(f"{name}: failed (exit code {item.process.returncode})\n    {last}", flush=True)
         if (study_folder / name / "log.txt").is_file():
             print(f"    all of it: {study_folder / name / 'log.txt'}", flush=True)
+
+
+def _own_lines(lines: list[str]) -> list[str]:
+    """`lines` without torchrun's own."""
+    own = []
+    for line in lines:
+        if not _OF_TORCHRUN.match(line):
+            own.append(line)
+        elif _LAST_WORDS in line:
+            break
+    return own
 
 
 def _progress(run: Path) -> str:
