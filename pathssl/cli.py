@@ -6,9 +6,11 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from pathssl.bench.verb import WHAT, bench, size
 from pathssl.errors import UserError
 
 
@@ -20,6 +22,8 @@ def main(arguments: Sequence[str]) -> int:
     _add_gallery(verbs)
     _add_replay(verbs)
     _add_report(verbs)
+    _add_export(verbs)
+    _add_verify_resume(verbs)
     _add_bench(verbs)
     _add_doctor(verbs)
     options, more = parser.parse_known_args(arguments)
@@ -57,20 +61,22 @@ def _add_index(verbs) -> None:
 
 def _index(options: argparse.Namespace) -> dict[str, Any]:
     config = compose(options.overrides)
-    from pathssl import parts
+    from pathssl import sources
+    from pathssl.report.words import plural
 
-    index = parts.open_index(config)
+    index = sources.open_index(config)
     quarantined = [[str(path), reason] for path, reason in index.quarantined]
+    slides, cases, sites = len(index.paths), len(set(index.case)), len(set(index.site))
     text = (
-        f"{len(index.paths)} slides of {len(set(index.case))} cases and {len(set(index.site))} sites, "
+        f"{plural(slides, 'slide')} of {plural(cases, 'case')} and {plural(sites, 'site')}, "
         f"{index.tissue_mm2.sum():.1f} mm2 of tissue; {len(quarantined)} quarantined."
     )
     text += "".join(f"\n  {path}: {reason}" for path, reason in quarantined)
     return {
         "text": text,
-        "slides": len(index.paths),
-        "cases": len(set(index.case)),
-        "sites": len(set(index.site)),
+        "slides": slides,
+        "cases": cases,
+        "sites": sites,
         "tissue_mm2": float(index.tissue_mm2.sum()),
         "quarantined": quarantined,
     }
@@ -93,10 +99,12 @@ def _gallery(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add_replay(verbs) -> None:
-    help_ = "which slides, positions and magnifications a step of a run saw; with --to, as pictures"
+    help_ = "which slides, positions and magnifications a step of a run saw; with --to, as pictures; of a capsule, why the step failed"
     parser = _verb(verbs, "replay", help_, "replay outputs/demo/default/seed0 --step 10 --to step10", _replay)
-    parser.add_argument("run_folder", type=Path, metavar="RUN", help="a run: outputs/<study>/<arm>/seed<k>")
-    parser.add_argument("--step", type=int, required=True, metavar="N", help="1 for the first, as in metrics.jsonl")
+    help_ = "a run: outputs/<study>/<arm>/seed<k>, or a capsule of one: RUN/capsules/step_<N>"
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help=help_)
+    help_ = "1 for the first, as in metrics.jsonl; a capsule has its own"
+    parser.add_argument("--step", type=int, metavar="N", help=help_)
     parser.add_argument("--to", type=Path, metavar="DIR", help="folder for pictures, their index.html and patches.csv")
     parser.add_argument("--patches", type=int, default=64, help="at most so many patches in the pictures (default: 64)")
     help_ = "data.path=, data.manifest= or cache_dir=, where they were moved since"
@@ -109,16 +117,26 @@ def _replay(options: argparse.Namespace) -> dict[str, Any]:
     _cucim_first()
     from pathssl.replay import find_step, lines, summary
     from pathssl.replay_album import draw_step
+    from pathssl.replay_capsule import compute_again, is_capsule, read_capsule
 
-    found = find_step(options.run_folder, options.step, options.overrides)
+    capsule = read_capsule(options.run_folder) if is_capsule(options.run_folder) else None
+    run, step = (options.run_folder, options.step) if capsule is None else (capsule.run, capsule.step)
+    if step is None:
+        raise UserError(f"Which step of {run}? Give --step N, 1 for the first. (A capsule, in capsules/, has its own.)")
+    if options.step not in (None, step):
+        raise UserError(f"--step {options.step}: {options.run_folder} is of step {step}; leave --step out.")
+    found = find_step(run, step, options.overrides)
     page = None if options.to is None else str(draw_step(found, options.to, options.patches))
+    again = None if capsule is None else compute_again(capsule, found)
+    parts = [f"{summary(found)}\n{lines(found)}", page, again and again.text()]
     return {
-        "text": f"{summary(found)}\n{lines(found)}" + (f"\n{page}" if page else ""),
+        "text": "\n".join(part for part in parts if part),
         "step": found.step,
         "trained": found.trained,
         "patches": found.rows(),
         "replaced": found.replaced,
         "page": page,
+        "again": again and asdict(again),
     }
 
 
@@ -135,45 +153,86 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
     return {"text": str(page), "page": str(page)}
 
 
-def _add_bench(verbs) -> None:
-    help_ = "measure loader or views beside other ways to the same, in the same alternating rounds"
-    parser = _verb(verbs, "bench", help_, "bench loader --json", _bench)
-    parser.add_argument("what", choices=("loader", "augment"), help="patches from slides, or views from patches")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py; scale=small unless named")
-    parser.add_argument("--rounds", default=5, type=int, help="figures are medians over so many rounds (default: 5)")
-    parser.add_argument("--patches", type=int, help="patches a round (default: 1024 for loader, 64 for augment)")
-    parser.add_argument(
-        "--tissue", type=Path, metavar="SLIDE", help="slide that the benchmark slide's tissue is taken from"
+def _add_export(verbs) -> None:
+    help_ = "a run's teacher as a folder that timm opens, with a model card (Hugging Face's format), and checked"
+    parser = _verb(verbs, "export", help_, "export outputs/demo/default/seed0 --to my-vit", _export)
+    parser.add_argument("run_folder", type=Path, metavar="RUN", help="a run: outputs/<study>/<arm>/seed<k>")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="an export that is there is replaced")
+    parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step (default: the last)")
+    parser.add_argument("--licence", metavar="ID", help="as the Hub names it, such as cc-by-nc-4.0 (default: unknown)")
+    parser.add_argument("--name", help="the model's name on its card (default: study, arm, seed and step)")
+
+
+def _export(options: argparse.Namespace) -> dict[str, Any]:
+    from pathssl.export import ExportFailed, export
+
+    try:
+        done = export(options.run_folder, options.to, step=options.step, licence=options.licence, name=options.name)
+    except ExportFailed as error:
+        return {"text": str(error), "error": str(error), "broken": True}
+    return {
+        "text": f"{done.folder}: {done.architecture} of step {done.step}, {done.parameters / 1e6:.1f} M parameters; timm opens it, and "
+        f"its features differ from the teacher's by at most {done.difference:.2g}.",
+        "folder": str(done.folder),
+        "step": done.step,
+        "architecture": done.architecture,
+        "parameters": done.parameters,
+        "greatest_difference": done.difference,
+    }
+
+
+def _add_verify_resume(verbs) -> None:
+    help_ = (
+        "prove on this machine that a config resumes to the bit: runs killed and started again against an unbroken one"
     )
+    example = "verify-resume model=vits16 data=folder data.path=/slides"
+    parser = _verb(verbs, "verify-resume", help_, example, _verify_resume)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py")
+    parser.add_argument("--steps", type=int, default=12, metavar="N", help="of each run (default: 12)")
+    parser.add_argument("--kills", type=int, default=3, metavar="K", help="of each broken run (default: 3)")
+    parser.add_argument("--workers", default="0,2", help="loader.workers of the broken runs (default: 0,2)")
+    help_ = (
+        "a run of so many processes too: the same patches, and the same losses to rounding (default: 1, no such run)"
+    )
+    parser.add_argument("--processes", type=int, default=1, metavar="P", help=help_)
+
+
+def _verify_resume(options: argparse.Namespace) -> dict[str, Any]:
+    try:
+        workers = [int(word) for word in options.workers.split(",")]
+    except ValueError as error:
+        raise UserError(f"--workers {options.workers}: give numbers of workers, as in --workers 0,2.") from error
+    config = compose(options.overrides)
+    from pathssl.launch.verify_resume import NoProof, verify_resume
+
+    counts = {"steps": options.steps, "kills": options.kills, "processes": options.processes}
+    try:
+        return verify_resume(config, options.overrides, workers=workers, **counts)
+    except NoProof as error:
+        return {"text": str(error), "error": str(error), "broken": True}
+
+
+def _add_bench(verbs) -> None:
+    help_ = "measure loader, views or training step beside other ways to the same, in the same alternating rounds"
+    parser = _verb(verbs, "bench", help_, "bench loader --json", _bench)
+    help_ = "; ".join(f"{name}: {meaning}" for name, meaning in WHAT.items())
+    parser.add_argument("what", choices=WHAT, help=help_)
+    help_ = "as for train.py; scale=small unless named, for step on a CPU scale=tiny"
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=help_)
+    parser.add_argument("--rounds", default=5, type=int, help="figures are medians over so many rounds (default: 5)")
+    help_ = "patches a round (default: 1024 for loader, 64 for augment, 8 batches for step)"
+    parser.add_argument("--patches", type=int, help=help_)
+    help_ = "slide that the benchmark slide's tissue is taken from"
+    parser.add_argument("--tissue", type=Path, metavar="SLIDE", help=help_)
 
 
 def _bench(options: argparse.Namespace) -> dict[str, Any]:
     for name in ("rounds", "patches"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UserError(f"--{name} {value}: give 1 or more.")
-    named = any(override.startswith("scale=") for override in options.overrides)
-    config = compose([*([] if named else ["scale=small"]), *options.overrides])
-    if options.what == "loader":
-        from pathssl.bench.loader import bench_loader
-
-        return bench_loader(
-            cache=Path(config["cache_dir"]),
-            tissue=options.tissue,
-            rounds=options.rounds,
-            patches=options.patches or 1024,
-            reader=config["data"]["reader"],
-            foreground=config["data"]["foreground"],
-            prefetch=config["loader"]["prefetch"],
-        )
-    from pathssl.bench.views import bench_views
-
-    return bench_views(
-        settings={key: value for key, value in config["augmentation"].items() if key != "_target_"},
-        patch_px=config["resolution"]["patch_px"],
-        rounds=options.rounds,
-        patches=options.patches or 64,
-        device=config["train"]["device"],
-    )
+    _cucim_first()
+    config = compose([*size(options.what, options.overrides), *options.overrides])
+    return bench(options.what, config, rounds=options.rounds, patches=options.patches, tissue=options.tissue)
 
 
 def _add_doctor(verbs) -> None:

@@ -8,10 +8,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pathssl import parts
+from pathssl import sources
 from pathssl.checks import check
 from pathssl.data.sampling import Draws
 from pathssl.files import make_folder
+from pathssl.make import make
 from pathssl.pictures import Footprint, sheet, slide_picture, views_picture
 from pathssl.report.album import Chapter, Plate, Table, write_album
 from pathssl.report.words import plural
@@ -28,9 +29,9 @@ _PICTURE_PX = 720  # the longer side of a slide's picture
 def draw_gallery(config: Mapping[str, Any], folder: Path, most_slides: int) -> Path:
     """The path of <folder>/index.html, which shows slide_*.png, accepted.png, rejected.png and views.png beside it."""
     check(config)
-    parts.check_tasks(config)
+    sources.check_tasks(config)
     torch.set_num_threads(config["train"]["threads"])
-    data = parts.Data(config)
+    data = sources.Data(config)
     make_folder(folder, "--to")
     chapters = [_slides(data, folder, most_slides), *_patches(data, folder)]
     sampler, index = data.sampler, data.index
@@ -44,7 +45,7 @@ def draw_gallery(config: Mapping[str, Any], folder: Path, most_slides: int) -> P
     return write_album(folder, eyebrow="pathssl gallery", title=path.name, summary=summary, chapters=chapters)
 
 
-def _slides(data: parts.Data, folder: Path, most: int) -> Chapter:
+def _slides(data: sources.Data, folder: Path, most: int) -> Chapter:
     """Pictures of at most so many slides, spread over the list; and tables of what is left aside."""
     index, training = data.index, data.training_slides
     count = min(_PER_SLIDE * len(training), _MOST_DRAWS)
@@ -71,11 +72,11 @@ def _slides(data: parts.Data, folder: Path, most: int) -> Chapter:
     return Chapter("Where patches fall", text, plates, tables, small=True)
 
 
-def _only_held_out(data: parts.Data) -> np.ndarray:
+def _only_held_out(data: sources.Data) -> np.ndarray:
     return np.setdiff1d(data.held_out_slides, data.training_slides)
 
 
-def _patches(data: parts.Data, folder: Path) -> list[Chapter]:
+def _patches(data: sources.Data, folder: Path) -> list[Chapter]:
     reader = data.reader(data.config["seed"])
     accepted = reader.read(np.arange(_PER_ROW * _ROWS))
     reader.close()
@@ -91,7 +92,7 @@ def _patches(data: parts.Data, folder: Path) -> list[Chapter]:
         text = "Places all over the slides that training never draws, from nearly enough tissue to none, and why."
         plate = Plate("rejected.png", f"{len(rejected)} rejected patches with the reasons", "")
         chapters.append(Chapter("Rejected", text, [plate]))
-    views, shown = parts.make(data.config["augmentation"]), slice(_VIEWED)
+    views, shown = make(data.config["augmentation"]), slice(_VIEWED)
     captions = [f"{m:g} µm/px" for m in draws.mpp[shown]]
     views_picture(accepted.pixels[shown], draws.views_seed[shown], views, captions).save(folder / "views.png")
     text = "What the networks see of a patch: the teacher its global views, the student these and the local ones."
@@ -99,7 +100,7 @@ def _patches(data: parts.Data, folder: Path) -> list[Chapter]:
     return [*chapters, Chapter("Views", text, [plate])]
 
 
-def draw_slide(data: parts.Data, k: int, draws: Draws) -> Image.Image:
+def draw_slide(data: sources.Data, k: int, draws: Draws) -> Image.Image:
     """Slide k with its tissue mask and those of the `draws` that lie on it."""
     settings, index = data.config["data"]["foreground"], data.index
     mpp = max(float(index.mpp[k]), max(index.width[k], index.height[k]) * index.mpp[k] / _PICTURE_PX)
@@ -120,7 +121,7 @@ def draw_slide(data: parts.Data, k: int, draws: Draws) -> Image.Image:
     return slide_picture(thumbnail, mask[np.ix_(rows, columns)], footprints, data.sampler.mpp.tolist())
 
 
-def rejected_patches(data: parts.Data, count: int) -> list[tuple[np.ndarray, str]]:
+def rejected_patches(data: sources.Data, count: int) -> list[tuple[np.ndarray, str]]:
     """Up to `count` patches with too little tissue, as (pixels, reason), from nearly enough to none."""
     index, sampler, training = data.index, data.sampler, data.training_slides
     u = uniforms(0, "rejected", np.arange(count * _CANDIDATES), 4)
@@ -148,7 +149,7 @@ def rejected_patches(data: parts.Data, count: int) -> list[tuple[np.ndarray, str
     return found
 
 
-def coarse_patches(data: parts.Data, count: int) -> list[tuple[np.ndarray, str]]:
+def coarse_patches(data: sources.Data, count: int) -> list[tuple[np.ndarray, str]]:
     """Up to `count` patches of slides that are too coarse for a magnification, enlarged to its size, as (pixels, reason)."""
     index, sampler = data.index, data.sampler
     pairs = [

@@ -1,38 +1,27 @@
-"""Config -> parts. The only module, with run.py, that knows the config; below it there are plain arguments."""
+"""Config -> what trains: encoder, objective, step, probes and those who watch. Below it there are plain arguments."""
 
 import hashlib
-import json
 import logging
-import os
 import pkgutil
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from pathssl.augment import MultiCrop
 from pathssl.checks import check_patch_size
-from pathssl.data.holdout import held_out_cases
-from pathssl.data.loader import Loader
-from pathssl.data.patches import PatchReader
-from pathssl.data.sampling import Region, Sampler
-from pathssl.distributed import rank, world_size
 from pathssl.errors import UserError
-from pathssl.files import locked
+from pathssl.make import make
 from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_weights
-from pathssl.pictures import strip, views_picture
 from pathssl.probes.evaluate import Probes
 from pathssl.probes.task import Task
 from pathssl.seeding import integer_seed
-from pathssl.slides.index import SlideIndex, build_index
-from pathssl.slides.slide import COARSER
+from pathssl.sources import Data
 from pathssl.training.recipe import Recipe
 from pathssl.training.retention import Retention
 from pathssl.training.sentinels import Sentinels
@@ -40,31 +29,11 @@ from pathssl.training.step import Step
 from pathssl.training.tracking import Tracker
 
 log = logging.getLogger(__name__)
-_PICTURED = 8
-
-
-def make(block: Mapping[str, Any], *args: Any, **more: Any) -> Any:
-    """What `block`'s `_target_` gives for the block's other keys as arguments."""
-    keywords = {key: value for key, value in dict(**block).items() if key != "_target_"}
-    return pkgutil.resolve_name(block["_target_"])(*args, **keywords, **more)
-
-
-def check_tasks(config: Mapping[str, Any]) -> None:
-    """Raises UserError for a labelled folder that lacks something: it reads labels.csv and looks for every image."""
-    for block in config["task"].values():
-        if "cohort" not in block:
-            make(block)
 
 
 def file_hash(path: str | None) -> str | None:
     """A hash of the file's content."""
     return None if path is None else hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
-
-
-def task_hash(task: Task) -> str:
-    """A hash of which images, labels, splits and groups a task has."""
-    columns = [[str(value) for value in column] for column in (task.ids_N, task.labels_N, task.splits_N, task.groups_N)]
-    return hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
 
 
 def device(name: str) -> str:
@@ -80,146 +49,6 @@ def bf16(precision: str, on: str) -> bool:
     if precision not in ("auto", "bf16", "fp32"):
         raise UserError(f"train.precision={precision} is not one of auto, bf16, fp32.")
     return precision == "bf16" or (precision == "auto" and on == "cuda")
-
-
-def cohort_folder(config: Mapping[str, Any], cohort: Mapping[str, Any]) -> Path:
-    """The folder of the synthetic cohort with these settings, which is written if it is not there."""
-    settings = json.dumps(dict(**cohort), sort_keys=True)
-    folder = Path(config["cache_dir"]) / f"synthetic-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
-    if not folder.is_dir():
-        log.info("Writing the synthetic cohort to %s (once, a minute or two).", folder)
-        with locked(folder.with_suffix(".lock")):
-            make(cohort, folder, workers=len(os.sched_getaffinity(0)), progress=sys.stderr.isatty())
-    return folder
-
-
-def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
-    """The labelled tasks by name."""
-    made = {}
-    for name, block in config["task"].items():
-        block = dict(**block)
-        cohort = block.pop("cohort", None)
-        made[name] = make(block, path=str(cohort_folder(config, cohort) / "labelled")) if cohort else make(block)
-    return made
-
-
-def open_index(config: Mapping[str, Any]) -> SlideIndex:
-    """The index of the configured slides, built where it is not there yet."""
-    data = config["data"]
-    path, manifest, help_ = data["path"], data["manifest"], data["help"]
-    if data["cohort"] is not None and path is None:
-        folder = cohort_folder(config, data["cohort"])
-        path, manifest = str(folder), str(folder / "manifest.csv")
-    cache = Path(config["cache_dir"]) / "index"
-    try:
-        return build_index(
-            path,
-            cache=cache,
-            manifest=manifest,
-            reader=data["reader"],
-            progress=sys.stderr.isatty(),
-            **data["foreground"],
-        )
-    except UserError as error:
-        if help_ is None:
-            raise
-        raise UserError(f"{error}\n{help_}") from error
-
-
-class Data:
-    """The slides of a run: which are trained on, which are held out, and the patches of both."""
-
-    def __init__(self, config: Mapping[str, Any]):
-        self.config, self.index = config, open_index(config)
-        passing = [f"  {path}: {reason}" for path, reason in self.index.unreachable]
-        if passing:
-            raise UserError(
-                "These slides could not be reached just now; a run without them would be another run. Repeat the command when they can:\n"
-                + "\n".join(passing)
-            )
-        # Only cases that can be read at the magnifications of the held-out patches can serve there.
-        readable = self.index.mpp <= COARSER * min(config["data"]["held_out"]["mpp"])
-        cases = [case for case, usable in zip(self.index.case, readable, strict=True) if usable]
-        held = held_out_cases(cases, config["data"]["held_out"]["fraction"])
-        is_held = np.array([case in held for case in self.index.case])
-        self.training_slides, self.held_out_slides = np.flatnonzero(~is_held), np.flatnonzero(is_held)
-        if len(self.held_out_slides) == 0:
-            log.info(
-                "No case is held out (there is only one, or data.held_out.fraction=0): RankMe and ODCorr use training slides."
-            )
-            self.held_out_slides = self.training_slides
-        self.sampler = Sampler(
-            self.index,
-            slides=self.training_slides,
-            **config["magnification"],
-            patch_px=config["resolution"]["patch_px"],
-            min_tissue=config["data"]["foreground"]["min_tissue"],
-            batch_size=config["batch"]["size"],
-            region=Region(**config["region"]),
-        )
-
-    @property
-    def fingerprint(self) -> str:
-        """A hash of the slides by name, size, magnification and case: the same wherever the folder lies."""
-        index = self.index
-        rows = zip(
-            index.paths,
-            index.width.tolist(),
-            index.height.tolist(),
-            index.mpp.round(6).tolist(),
-            index.case,
-            strict=True,
-        )
-        return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16]
-
-    def reader(self, seed: int) -> PatchReader:
-        return PatchReader(self.sampler, seed=seed, open_slides=self.config["loader"]["open_slides"])
-
-    def loader(self) -> Loader:
-        settings = self.config["loader"]
-        return Loader(
-            self.reader(self.config["seed"]),
-            workers=settings["workers"],
-            prefetch=settings["prefetch"],
-            rank=rank(),
-            world_size=world_size(),
-        )
-
-    @cached_property
-    def held_out_patches(self) -> np.ndarray:
-        """(N, G, G, 3) uint8: one fixed set for all arms and seeds of a study, of the global views' size."""
-        settings, mpp = self.config["unsupervised"], self.config["data"]["held_out"]["mpp"]
-        size = self.config["resolution"]["global_px"]
-        sampler = Sampler(
-            self.index,
-            slides=self.held_out_slides,
-            mpp=mpp,
-            weight=[1.0] * len(mpp),
-            patch_px=size,
-            min_tissue=self.config["data"]["foreground"]["min_tissue"],
-            batch_size=settings["patches"],
-            region=Region(patches=1, width=1.0, chunk_batches=1),
-        )
-        reader = PatchReader(sampler, seed=settings["seed"], open_slides=self.config["loader"]["open_slides"])
-        pixels = reader.read(np.arange(settings["patches"])).pixels
-        reader.close()
-        return pixels
-
-    def describe(self) -> dict[str, Any]:
-        """What data.json says: slides, cases, sites, tissue, what was held out and what was left aside."""
-        index = self.index
-        return {
-            "slides": len(index.paths),
-            "training_slides": len(self.training_slides),
-            "cases": len(set(index.case)),
-            "sites": len(set(index.site)),
-            "tissue_mm2": round(float(index.tissue_mm2[self.training_slides].sum()), 2),
-            "usable_slides": {
-                f"{m:g}": len(slides) for m, slides in zip(self.sampler.mpp, self.sampler.slides, strict=True)
-            },
-            "held_out": [index.paths[k] for k in self.held_out_slides],
-            "quarantined": [[str(path), reason] for path, reason in index.quarantined],
-        }
 
 
 def encoder(config: Mapping[str, Any]) -> nn.Module:
@@ -298,15 +127,3 @@ def tracker(config: Mapping[str, Any], folder: Path, name: str) -> Iterator[Trac
         exit_code = 0
     finally:
         made.close(exit_code)
-
-
-def draw_pictures(folder: Path, data: Data, views: MultiCrop) -> None:
-    """pictures/patches.png and views.png: the first patches of the run, and what the student sees of the first of them."""
-    if (folder / "views.png").is_file():
-        return
-    reader = data.reader(data.config["seed"])
-    patches = reader.read(np.arange(_PICTURED))
-    reader.close()
-    folder.mkdir(parents=True, exist_ok=True)
-    strip(patches.pixels).save(folder / "patches.png")
-    views_picture(patches.pixels[:2], patches.draws.views_seed[:2], views).save(folder / "views.png")

@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from pathssl import parts
+from pathssl import sources
 from pathssl.data.sampling import Draws
 from pathssl.errors import UserError
 from pathssl.pictures import GAP_PX, strip
@@ -32,13 +32,13 @@ class Step:
     """The patches of one step (counted from 1), in the order of its batch.
 
     indices: their numbers in the run. draws: where they were read, after replacements. redraws: how many draws of each had failed before.
-    replaced: the lines of replaced.jsonl. trained: whether the run has come so far; if not, no draw is known to have failed.
+    replaced: the lines of replaced.jsonl. trained: whether the run has come so far, be it to fail; if not, no draw is known to have failed.
     """
 
     run: Path
     step: int
     config: dict[str, Any]
-    data: parts.Data
+    data: sources.Data
     indices: np.ndarray
     draws: Draws
     redraws: np.ndarray
@@ -103,7 +103,8 @@ def find_step(run: Path, step: int, places: Sequence[str] = ()) -> Step:
     draws = data.sampler.sample(config["seed"], indices)
     for i in np.flatnonzero(redraws):
         draws.overwrite(i, data.sampler.sample(config["seed"], indices[i : i + 1], int(redraws[i])))
-    found = Step(run, step, config, data, indices, draws, redraws, replaced, trained=step <= done)
+    trained = step <= done or (run / "capsules" / f"step_{step:08d}").is_dir()
+    found = Step(run, step, config, data, indices, draws, redraws, replaced, trained)
     if not found.trained:
         log.info(
             "%s has not come to step %d yet (%d of %d are done): this is what it is going to see.",
@@ -169,12 +170,12 @@ def _started_in(run: Path, config: dict[str, Any]) -> Path:
     return Path(*here[: -len(ending)]) if here[-len(ending) :] == ending else Path.cwd()
 
 
-def _data(run: Path, config: dict[str, Any]) -> parts.Data:
+def _data(run: Path, config: dict[str, Any]) -> sources.Data:
     """The run's slides; UserError where they cannot be found or are others."""
     path = config["data"]["path"] or f"{config['cache_dir']} (the synthetic cohort)"
     moved = f"The run's config says that they are in {path}. Where they were moved, add data.path=..., and data.manifest=... if it has one."
     try:
-        data = parts.Data(config)
+        data = sources.Data(config)
     except UserError as error:
         raise UserError(f"The slides of {run} cannot be used: {error}\n{moved}") from error
     if data.fingerprint != config["derived"]["slides"]:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
-from pathssl import parts
 from pathssl.files import make_folder, write_atomic
 from pathssl.gallery import draw_slide
+from pathssl.make import make
 from pathssl.pictures import sheet, views_picture
 from pathssl.replay import Step, summary
 from pathssl.report.album import Chapter, Plate, Table, write_album
@@ -32,7 +32,7 @@ def draw_step(found: Step, folder: Path, count: int) -> Path:
         captions = [f"{row['patch']}: {row['mpp']:g} µm/px\n{_short(row['slide'])}" for row in shown]
         sheet(list(pixels[start : start + _SHEET]), captions, _PER_ROW).save(folder / file)
         sheets.append(Plate(file, f"Patches {shown[0]['patch']} to {shown[-1]['patch']}", ""))
-    views, viewed = parts.make(found.config["augmentation"]), slice(_VIEWED)
+    views, viewed = make(found.config["augmentation"]), slice(_VIEWED)
     names = [f"patch {row['patch']}" for row in rows[viewed]]
     picture = views_picture(pixels[viewed], found.draws.views_seed[viewed], views, names[: len(pixels)])
     picture.save(folder / "views.png")

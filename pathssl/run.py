@@ -13,7 +13,7 @@ import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
-from pathssl import distributed, parts
+from pathssl import distributed, parts, sources
 from pathssl.checks import check, check_group
 from pathssl.distributed import ElsewhereError, check_batch, from_main, is_main, main_first, world_size
 from pathssl.environment import describe_environment
@@ -21,18 +21,23 @@ from pathssl.errors import UserError
 from pathssl.files import locked_or_refused, write_atomic
 from pathssl.identity import arm_name, config_text, refuse_other_run, run_folder
 from pathssl.lifecycle import Failed, Status, log_file
+from pathssl.make import make
 from pathssl.records import read_json, read_status
 from pathssl.training.interrupt import Interrupted
+from pathssl.training.journal import Journal
 from pathssl.training.optimiser import learning_rate, teacher_momentum
 from pathssl.training.recipe import Recipe
 from pathssl.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
+CALLED_WRONGLY = 2
 INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 def main(config: DictConfig) -> int:
-    """The exit code of train.py: 0, 1 where the run failed, 2 where it was called wrongly (with a sentence on stderr)."""
+    """The exit code of train.py: 0, 1 where the run failed, 2 where it was called wrongly, 75 where it was stopped and can go on (each
+    with a sentence on stderr).
+    """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stdout, force=True
     )
@@ -40,7 +45,7 @@ def main(config: DictConfig) -> int:
         run(resolved(config), arm_name(HydraConfig.get().overrides.task))
     except UserError as error:
         print(error, file=sys.stderr)
-        return 2
+        return CALLED_WRONGLY
     except (Failed, ElsewhereError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -61,19 +66,25 @@ def resolved(config: DictConfig) -> dict[str, Any]:
 def run(config: dict[str, Any], arm: str) -> Path:
     """The folder of the finished run. Where the folder holds a part of this run already, it is finished from there."""
     check(config)
-    parts.check_tasks(config)
+    sources.check_tasks(config)
     config["derived"] = derived(config)
     torch.set_num_threads(config["train"]["threads"])
     kind = parts.device(config["train"]["device"])
-    if config["train"]["deterministic"]:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        # What has no deterministic kernel says so once, and runs.
-        torch.use_deterministic_algorithms(True, warn_only=True)
+    deterministic(config["train"]["deterministic"])
     device = distributed.start(kind)
     logging.getLogger().setLevel(logging.INFO if is_main() else logging.WARNING)
     folder = _run(config, arm, device)
     distributed.stop()
     return folder
+
+
+def deterministic(on: bool) -> None:
+    """From here on kernels give the same bits each time, where there are such; what has none says so once, and runs."""
+    if on:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(on, warn_only=True)
+    # A debugger's aid that takes a few percent of a step's time: torch would write NaN into all new memory.
+    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _run(config: dict[str, Any], arm: str, device: torch.device) -> Path:
@@ -83,13 +94,13 @@ def _run(config: dict[str, Any], arm: str, device: torch.device) -> Path:
     micro_batch = check_batch(config["batch"]["size"], config["parallel"]["accumulate"])
     check_group(config, micro_batch)
     with main_first():  # who writes indices and cohorts that the others then find
-        objective, views = parts.objective(config), parts.make(config["augmentation"])
-        data, tasks = parts.Data(config), parts.tasks(config)
+        objective, views = parts.objective(config), make(config["augmentation"])
+        data, tasks = sources.Data(config), sources.tasks(config)
         config["derived"] |= {
             "precision": "bf16" if bf16 else "fp32",
             "init": parts.file_hash(config["init"]["path"]),
             "slides": data.fingerprint,
-            "tasks": {name: parts.task_hash(task) for name, task in tasks.items()},
+            "tasks": {name: sources.task_hash(task) for name, task in tasks.items()},
         }
         text = config_text(config)
         try:
@@ -115,18 +126,25 @@ def _run(config: dict[str, Any], arm: str, device: torch.device) -> Path:
             write_atomic(folder / "config.yaml", text)
             write_atomic(folder / "environment.json", _json(describe_environment() | {"processes": world_size()}))
             write_atomic(folder / "data.json", _json(data.describe()))
-            parts.draw_pictures(folder / "pictures", data, views)
+            sources.draw_pictures(folder / "pictures", data, views)
             tracker = stack.enter_context(parts.tracker(config, folder, f"{arm}/seed{config['seed']}"))
             _say_what_starts(config, recipe, objective, device, data, micro_batch)
+        sentinels = parts.sentinels(config, objective)
         Trainer(
             run=folder,
             step=parts.step(config, recipe, objective, views, device, micro_batch),
             loader=data.loader(),
-            probes=probes,
-            tracker=tracker,
-            sentinels=parts.sentinels(config, objective),
+            journal=Journal(
+                folder,
+                total_steps=recipe.total_steps,
+                device=device,
+                probes=probes,
+                tracker=tracker,
+                sentinels=sentinels,
+                report=status.running,
+            ),
+            sentinels=sentinels,
             keep=parts.retention(config, folder, recipe),
-            report=status.running,
         ).fit()
     log.info("Finished: %s", folder)
     return folder
@@ -189,7 +207,7 @@ def build_recipe(config: Mapping[str, Any]) -> Recipe:
 
 
 def _say_what_starts(
-    config, recipe: Recipe, objective, device: torch.device, data: "parts.Data", micro_batch: int
+    config, recipe: Recipe, objective, device: torch.device, data: "sources.Data", micro_batch: int
 ) -> None:
     processes = "1 process" if world_size() == 1 else f"{world_size()} processes ({config['parallel']['mode']})"
     log.info(

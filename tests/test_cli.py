@@ -29,6 +29,7 @@ def test_index_lists_slides_and_quarantine_for_machines(cohort, tmp_path):
     assert done.returncode == 0, done.stderr
     answer = json.loads(done.stdout)
     assert answer["slides"] == 4 and answer["tissue_mm2"] > 0
+    assert answer["text"].startswith("4 slides of 4 cases and 1 site, ")
     assert answer["quarantined"] == [["empty.tif", "the file is empty"]]
 
 
@@ -55,13 +56,13 @@ def test_replay_names_what_a_run_is_going_to_see_for_machines(small, tmp_path):
 
 def compose_and_write(overrides, folder):
     """A run's config.yaml, as it stands before its first step."""
-    from pathssl import parts
+    from pathssl import sources
     from pathssl.cli import compose
     from pathssl.identity import config_text
     from pathssl.run import derived
 
     config = compose(overrides)
-    config["derived"] = derived(config) | {"slides": parts.Data(config).fingerprint}
+    config["derived"] = derived(config) | {"slides": sources.Data(config).fingerprint}
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(config_text(config))
 

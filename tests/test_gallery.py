@@ -2,14 +2,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pathssl import parts
+from pathssl import sources
 from pathssl.cli import compose
 from pathssl.gallery import coarse_patches, draw_gallery, draw_slide, rejected_patches
 
 
 @pytest.fixture
 def data(small):
-    return parts.Data(compose([*small, "magnification=10x_20x"]))
+    return sources.Data(compose([*small, "magnification=10x_20x"]))
 
 
 def test_rejected_patches_say_how_much_tissue_they_have_and_how_much_is_needed(data):
@@ -22,10 +22,10 @@ def test_rejected_patches_say_how_much_tissue_they_have_and_how_much_is_needed(d
 
 
 def test_slides_that_are_too_coarse_are_shown_and_said(small, cohort, tmp_path):
-    assert coarse_patches(parts.Data(compose(small)), 8) == []
+    assert coarse_patches(sources.Data(compose(small)), 8) == []
     manifest = tmp_path / "manifest.csv"
     manifest.write_text("slide,mpp\ncase_001.tif,2.0\n")
-    data = parts.Data(compose([*small, f"data.path={cohort / 'slides'}", f"data.manifest={manifest}"]))
+    data = sources.Data(compose([*small, f"data.path={cohort / 'slides'}", f"data.manifest={manifest}"]))
     [(pixels, reason)] = coarse_patches(data, 8)
     assert reason == "slide too coarse:\n2 µm/px, 1 asked" and pixels.shape == (40, 40, 3)
 

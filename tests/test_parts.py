@@ -2,7 +2,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from pathssl import parts
+from pathssl import parts, sources
 from pathssl.errors import UserError
 from pathssl.probes.folder import folder_task
 from pathssl.slides.index import SlideIndex
@@ -24,7 +24,7 @@ LABELS = [("x", "train"), ("y", "train"), ("x", "val"), ("y", "val"), ("x", "tes
 def test_a_task_is_known_by_its_labels_wherever_it_lies(tmp_path):
     one, moved = labelled(tmp_path / "one", LABELS), labelled(tmp_path / "moved", LABELS)
     other = labelled(tmp_path / "other", [*LABELS[:-2], ("y", "test"), ("x", "test")])
-    assert parts.task_hash(one) == parts.task_hash(moved) != parts.task_hash(other)
+    assert sources.task_hash(one) == sources.task_hash(moved) != sources.task_hash(other)
 
 
 def test_a_file_of_weights_is_known_by_its_content(tmp_path):

@@ -52,10 +52,10 @@ def test_glass_is_paled_and_the_mask_is_outlined():
 
 
 def test_views_stand_labelled_beside_their_patch(small):
-    from pathssl import parts
     from pathssl.cli import compose
+    from pathssl.make import make
 
-    views = parts.make(compose([*small, "augmentation.local_crops=3"])["augmentation"])
+    views = make(compose([*small, "augmentation.local_crops=3"])["augmentation"])
     patches = np.random.default_rng(0).integers(0, 255, (2, 40, 40, 3), np.uint8)
     seeds = np.array([1, 2], np.uint64)
     both, first = (np.asarray(views_picture(patches[:n], seeds[:n], views)) for n in (2, 1))

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from PIL import Image
 
-from pathssl import parts
+from pathssl import sources
 from pathssl.cli import compose
 from pathssl.data.loader import Loader
 from pathssl.errors import UserError
@@ -135,18 +135,18 @@ def test_replaced_patches_come_back_too_before_and_after_a_resume(region, small,
     shutil.copytree(cohort / "slides", slides)
     more = [f"data.path={slides}", "data.manifest=null", f"region={region}", "magnification=10x_20x"]
     config = compose([*small, *more])
-    data = parts.Data(config)
+    data = sources.Data(config)
     for k in data.training_slides[:2]:
         damage(slides / data.index.paths[k])
-    steps = Trainer._step
+    take = Trainer._take
 
     def interrupted(self, batch, *more):
         if batch.step == 5:
             raise RuntimeError("the power failed")
-        return steps(self, batch, *more)
+        return take(self, batch, *more)
 
     with monkeypatch.context() as once:
-        once.setattr(Trainer, "_step", interrupted)
+        once.setattr(Trainer, "_take", interrupted)
         with pytest.raises(Failed):
             run(config, "default")
     before = dict(seen)

@@ -1,9 +1,7 @@
 """One run as a user starts it: train.py in a process of its own."""
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -13,11 +11,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from safetensors.torch import load_file
 
 from pathssl.files import locked_or_refused
-from pathssl.models.encoder import create_encoder, load_encoder_weights
-from pathssl.records import read_metrics, read_probes, read_status
+from pathssl.models.encoder import create_encoder
+from pathssl.models.weights import load_weights
+from pathssl.records import read_metrics, read_status
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMEOUT_S = 240
@@ -66,7 +64,8 @@ def test_a_run_leaves_the_folder_of_the_design(finished, small, tmp_path):
 
     # The teacher's file loads strictly into the model that the config names, and is what was probed last.
     encoder = create_encoder(config["model"]["name"], config["model"]["args"], 0.0)
-    assert load_encoder_weights(encoder, finished / "checkpoints/step_00000008/teacher.safetensors") > 10
+    loaded = load_weights(encoder, finished / "checkpoints/step_00000008/teacher.safetensors", strict=True)
+    assert len(loaded.loaded) == loaded.total > 10 and not loaded.left_aside
 
     # The same command finds the run finished and leaves it alone.
     before = (finished / "metrics.jsonl").stat().st_mtime_ns
@@ -138,63 +137,9 @@ def test_a_failing_run_tells_in_its_status_and_its_log(small, tmp_path):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     run = the_run(tmp_path)
     status = read_status(run)
-    assert status["state"] == "failed" and "FloatingPointError" in status["error"]
+    assert status["state"] == "failed" and "FloatingPointError: The loss of step 2 is not" in status["error"]
+    assert (run / "capsules" / "step_00000002" / "capsule.json").is_file() and "capsules/step_00000002" in done.stderr
     assert "FloatingPointError" in (run / "log.txt").read_text()
-
-
-def _unbroken(small, tmp_path):
-    assert train(*small, f"output_dir={tmp_path / 'unbroken'}", cwd=tmp_path).returncode == 0
-    (config,) = (tmp_path / "unbroken").glob("*/*/seed*/config.yaml")
-    return config.parent
-
-
-@pytest.mark.slow
-def test_a_run_killed_at_any_moment_ends_as_the_unbroken_one(small, tmp_path):
-    unbroken = _unbroken(small, tmp_path)
-    command = [sys.executable, str(ROOT / "train.py"), *small]
-    kills, delay_s = 0, 4.0
-    while True:
-        process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            assert process.wait(timeout=delay_s) == 0
-            break
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills, delay_s = kills + 1, delay_s + 0.37
-    assert kills >= 3
-    run = the_run(tmp_path)
-    broken_teacher = load_file(run / "checkpoints/step_00000008/teacher.safetensors")
-    for name, tensor in load_file(unbroken / "checkpoints/step_00000008/teacher.safetensors").items():
-        assert torch.equal(tensor, broken_teacher[name]), name
-    measured = ("time_s", "train/patches_per_s", "train/data_wait")
-    rows, expected = (
-        [{k: v for k, v in row.items() if k not in measured} for row in read_metrics(r)] for r in (run, unbroken)
-    )
-    assert rows == expected
-    assert [p["results"] for p in read_probes(run)] == [p["results"] for p in read_probes(unbroken)]
-
-
-def test_a_run_goes_on_from_its_last_checkpoint_with_any_number_of_workers(small, tmp_path):
-    unbroken = _unbroken(small, tmp_path)
-    command = [sys.executable, str(ROOT / "train.py"), *small]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + TIMEOUT_S
-    middle = "outputs/*/*/seed0/checkpoints/step_00000004"
-    while not list(tmp_path.glob(middle)) and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    process.kill()
-    process.wait()
-    run = the_run(tmp_path)
-    assert read_status(run)["state"] == "running"  # died without a word
-    done = train(*small, "loader.workers=2", cwd=tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    if "Resumed at step 4" not in done.stdout:
-        assert "Resumed at step 8" in done.stdout  # the kill came late
-    same = load_file(run / "checkpoints/step_00000008/teacher.safetensors")
-    for name, tensor in load_file(unbroken / "checkpoints/step_00000008/teacher.safetensors").items():
-        assert torch.equal(tensor, same[name]), name
-    assert [row["step"] for row in read_metrics(run)] == [0, 2, 4, 6, 8]
 
 
 def test_help_answers_within_three_seconds(tmp_path):

@@ -61,10 +61,9 @@ class Coverage:
     def table(self, state: Mapping[str, object] | None = None) -> dict[str, object]:
         """What coverage.json holds, for what is counted here, or in `state`.
 
-        {"magnifications": [a row each], "total": a row, "digest", "replaced": [{"slide", "draws", "reason"}], most draws first},
-        a row being {"mpp" (None in the total), "patches", "slides" that gave any, "usable_slides" that are scanned finely enough, "cases",
-        "sites", "tissue_mm2" of those slides, "read_mm2" (area of the patches), "times_over" = read_mm2 / tissue_mm2 (None where nothing was
-        read)}.
+        {"magnifications": [a row each], "total": a row, "digest", "replaced": [{"slide", "draws", "reason"}] by draws}, where a row is
+        {"mpp" (None in the total), "patches", "slides" that gave any, "usable_slides" that are scanned finely enough, "cases", "sites",
+        "tissue_mm2" of those slides, "read_mm2" (area of the patches), "times_over" = read_mm2 / tissue_mm2 (None where nothing was read)}.
         """
         side_mm = self._sampler.patch_px * self.mpp / 1000
         state = self.state() if state is None else state

@@ -64,12 +64,13 @@ def _with_packages(overrides: Sequence[str], compose: Compose, probe: gpu.Probe)
 def _config(overrides: Sequence[str], compose: Compose) -> dict[str, Any] | Check:
     try:
         config = compose(overrides)
-        from pathssl import parts
+        from pathssl import sources
         from pathssl.checks import check
+        from pathssl.data.sampling import Region
 
         check(config)
-        parts.check_tasks(config)
-        parts.Region(**config["region"])
+        sources.check_tasks(config)
+        Region(**config["region"])
     except UserError:
         raise
     except UNLOADABLE as error:

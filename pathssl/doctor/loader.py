@@ -14,7 +14,7 @@ from pathssl.doctor.check import Check, within
 from pathssl.errors import UserError
 
 if TYPE_CHECKING:  # numpy, torch and the like may be what is missing
-    from pathssl.parts import Data
+    from pathssl.sources import Data
 
 _INDEX_LIMIT_S, _READ_LIMIT_S, _STORAGE_LIMIT_S = 30.0, 60.0, 20.0
 _MEASURE_S, _STORAGE_S = 3.0, 1.0
@@ -29,7 +29,7 @@ _MANY_OPEN = 512  # slides that a worker may keep open: each takes a file handle
 
 def slides(config: Mapping[str, Any], overrides: str) -> tuple[Check, "Data | None"]:
     """Whether the configured slides can be used; with them where they are there and indexed soon."""
-    from pathssl.parts import Data
+    from pathssl.sources import Data
 
     index = f"python -m pathssl index{overrides}"
     cohort = config["data"]["cohort"]

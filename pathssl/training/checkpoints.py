@@ -1,6 +1,7 @@
 """Checkpoints: folders that are complete or absent, written beside training."""
 
 import logging
+import pickle
 import re
 import shutil
 import threading
@@ -100,7 +101,7 @@ def load_state(path: Path) -> dict[str, Any]:
     """A training state; UserError where it cannot be read."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError) as error:
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{path} cannot be read ({error}). Remove the folder {path.parent.parent} of this run to start it afresh."
         ) from error

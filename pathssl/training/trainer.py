@@ -11,29 +11,26 @@ import torch
 from pathssl.data.coverage import Coverage
 from pathssl.data.loader import Batch, Loader
 from pathssl.distributed import from_main, gathered, is_main
-from pathssl.probes.evaluate import Probes
-from pathssl.records import cut_metrics, read_metrics, write_coverage, write_probe
+from pathssl.records import cut_metrics, read_metrics, write_coverage
 from pathssl.replaced import append_replaced, cut_replaced
 from pathssl.training.capsule import write_capsule
 from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.feed import on_device
 from pathssl.training.interrupt import Interrupt, Interrupted
-from pathssl.training.sentinels import Collapsed, Sentinels, out_of_memory
+from pathssl.training.journal import Journal
+from pathssl.training.sentinels import Sentinels, out_of_memory
 from pathssl.training.state import gather, restore
 from pathssl.training.step import NotFinite, Step
-from pathssl.training.tracking import Tracker
 from pathssl.training.window import Window
 
 log = logging.getLogger(__name__)
-_SLOW_DATA = 0.2  # of the time
 _TEACHER = "teacher.encoder."
 
 
 class Trainer:
     """Trains in the folder `run`, from its last checkpoint if there is one.
 
-    Every process of the run has one; the first writes the folder, and alone needs `probes` and `tracker`. `report(step)` is called there at
-    every logged step, to keep the run's status. `keep(steps)` says which checkpoints' teachers stay.
+    Every process of the run has one; the first writes the folder. `keep(steps)` says which checkpoints' teachers stay.
     """
 
     def __init__(
@@ -42,21 +39,18 @@ class Trainer:
         run: Path,
         step: Step,
         loader: Loader,
-        probes: Probes | None,
-        tracker: Tracker | None,
+        journal: Journal,
         sentinels: Sentinels,
         keep: Callable[[list[int]], list[int]],
-        report: Callable[[int], None],
     ):
         self.run, self.step, self.loader = run, step, loader
         self.recipe, self.device, self.objective = step.recipe, step.device, step.objective
-        self.probes, self.tracker, self.sentinels, self.keep, self.report = probes, tracker, sentinels, keep, report
+        self.journal, self.sentinels, self.keep = journal, sentinels, keep
         self.checkpoints = Checkpoints(run)
         self.coverage = Coverage(loader.reader.sampler)
         self.replaced: list[tuple[int, tuple[int, str, str]]] = []  # since the last log line
         self.window = Window(self.device)
         self.time_s = 0.0
-        self.said_slow, self.lines = False, 0
 
     def fit(self) -> None:
         """Trains to the last step. Whatever kills it, calling it again goes on from the last checkpoint."""
@@ -103,15 +97,14 @@ class Trainer:
         row["time_s"] = self.time_s
         row["train/replaced_patches"] = self._write_replaced()
         self.window = Window(self.device)
-        if checkpoint:
-            self._probe_and_log(row, self._checkpoint(row))
-        elif is_main():
-            self.tracker.log(row)
-        if is_main():
-            self._say(row)
-            self.report(done)
-        self._watch(row)
+        self._write(row, self._checkpoint(row) if checkpoint else None)
         self.window.start_again()
+
+    def _write(self, row: dict[str, float], weights: dict[str, torch.Tensor] | None) -> None:
+        """Writes the line of a step, with what probes say where it has the `weights` of a checkpoint."""
+        self.journal.line(row, self._probed(weights) if weights else None)
+        if is_main() and weights:
+            self.checkpoints.tidy(self.keep(self.checkpoints.steps()))
 
     def _place(self, done: int) -> dict[str, float]:
         return {"step": done, "patches_seen": done * self.recipe.batch_size}
@@ -127,7 +120,7 @@ class Trainer:
             cut_replaced(self.run, 0 if state is None else state["row"]["step"])
         if state is None:
             row = self._place(0) | {"time_s": 0.0}
-            self._probe_and_log(row, self._checkpoint(row))
+            self._write(row, self._checkpoint(row))
             step = 0
         else:
             restore(self.objective, self.step.optimiser, state)
@@ -139,10 +132,9 @@ class Trainer:
             if state["window"] is not None:
                 self.window.restore(state["window"])
             elif from_main(is_main() and step not in {row["step"] for row in read_metrics(self.run)}):
-                self._probe_and_log(state["row"], self._weights(state))
+                self._write(state["row"], self._weights(state) if is_main() else None)
             log.info("Resumed at step %d of %d.", step, self.recipe.total_steps)
-        if is_main():
-            self.report(step)
+        self.journal.opened(step)
         self.window.start_again()
         return step
 
@@ -190,8 +182,7 @@ class Trainer:
             self._write_replaced()
             self._checkpoint(row, self.window.state())
         self.checkpoints.wait()
-        if is_main():
-            self.report(done)
+        self.journal.stopped(done)
         raise Interrupted(f"Stopped after step {done}; the same command goes on from there.")
 
     def _keep_capsule(self, step: int, account: dict[str, Any]) -> None:
@@ -214,28 +205,6 @@ class Trainer:
             f"or a stronger optim.clip_grad are the usual cures. Look at it: python -m pathssl replay {from_main(capsule)}"
         )
 
-    def _probe_and_log(self, row: dict[str, float], weights: dict[str, torch.Tensor]) -> None:
-        """Stores what the probes say of the teacher, and writes the step's one line. The other processes wait."""
-        if is_main():
-            step = int(row["step"])
-            outcome = self.probes.run(self._probed(weights), device=self.device, with_nulls=step == 0)
-            for task, result in outcome.tasks.items():
-                write_probe(
-                    self.run,
-                    step=step,
-                    patches_seen=int(row["patches_seen"]),
-                    task=task,
-                    results=result.results,
-                    predictions=result.predictions,
-                )
-            self.tracker.log(row | outcome.metrics)
-            row |= outcome.metrics
-            for key, value in outcome.metrics.items():
-                if key.endswith("test/balanced_accuracy") or key.startswith("unsupervised/"):
-                    log.info("step %6d  %s %.3f", step, key, value)
-            self.checkpoints.tidy(self.keep(self.checkpoints.steps()))
-        from_main(None)
-
     def _probed(self, weights: dict[str, torch.Tensor]) -> torch.nn.Module:
         """The teacher's encoder; a whole copy of it where the model is in parts."""
         if self.step.parallel.mode != "fsdp":
@@ -243,32 +212,3 @@ class Trainer:
         encoder = copy.deepcopy(self.step.parallel.plain_encoder).to(self.device)
         encoder.load_state_dict(weights, strict=True)
         return encoder
-
-    def _say(self, row: dict[str, float]) -> None:
-        self.lines += 1
-        if row["train/data_wait"] > _SLOW_DATA and not self.said_slow and self.lines > 1:  # at first, workers start
-            self.said_slow = True
-            log.info(
-                "Training waits for patches %.0f %% of the time: more loader.workers or slides on a faster disk would help "
-                "(python -m pathssl doctor measures which).",
-                100 * row["train/data_wait"],
-            )
-        log.info(
-            "step %6d of %d  loss %.4f  %.0f patches/s  waiting for data %.0f %%",
-            row["step"],
-            self.recipe.total_steps,
-            row["train/loss"],
-            row["train/patches_per_s"],
-            100 * row["train/data_wait"],
-        )
-
-    def _watch(self, row: dict[str, float]) -> None:
-        """Lets the sentinels look; where they stop the run, all processes stop."""
-        collapsed = None
-        if is_main():
-            try:
-                self.sentinels.look(row, row["step"] / self.recipe.total_steps)
-            except Collapsed as error:
-                collapsed = str(error)
-        if collapsed := from_main(collapsed):
-            raise Collapsed(collapsed)

@@ -25,6 +25,15 @@ def test_augment_takes_overrides_and_prints_json(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_step_measures_the_tiny_scale_on_a_cpu(tmp_path):
+    arguments = ["step", "train.device=cpu", "--json", "--rounds", "1", "--patches", "48"]
+    done = bench(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["what"] == "step" and answer["setting"]["batch"] == 48 and answer["setting"]["out_dim"] == 512
+    assert "step/bare" in answer["ratios"] and not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -32,6 +41,7 @@ def test_augment_takes_overrides_and_prints_json(tmp_path):
         (["augment", "resolutoin=r64"], "Did you mean resolution"),
         (["augment", "--rounds", "0"], "--rounds 0"),
         (["loader", "--patches", "0"], "--patches 0"),
+        (["step", "parallel.accumulate=2"], "parallel.accumulate"),
         (["loader", "--tissue", "nowhere.svs"], "--tissue nowhere.svs"),
     ],
 )

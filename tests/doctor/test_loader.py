@@ -77,7 +77,7 @@ def test_slides_that_cannot_be_had_come_with_the_command(raises, state, says, mo
     def data(_):
         raise raises
 
-    monkeypatch.setattr("pathssl.parts.Data", data)
+    monkeypatch.setattr("pathssl.sources.Data", data)
     found, nothing = loader.slides({"data": {"path": "x", "cohort": None}}, " data=folder")
     assert nothing is None and found.state == state and says in f"{found.found} {found.remedy}"
 

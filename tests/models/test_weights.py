@@ -140,6 +140,14 @@ def test_a_checkpoint_with_a_student_alone_gives_the_student(tmp_path):
     check_file(tmp_path / "s.pth", PLAIN, facebook_features(state, IMAGES))
 
 
+def test_of_several_encoders_without_a_teacher_the_outermost_is_taken(tmp_path):
+    state = facebook(1)
+    torch.save(prefixed("model.old.", facebook(2)) | prefixed("model.", state), tmp_path / "two.pth")
+    encoder = mini(PLAIN, 3)
+    loaded = load_weights(encoder, tmp_path / "two.pth", strict=False)
+    assert len(loaded.unknown) == len(state) and torch.equal(encoder.cls_token, state["cls_token"])
+
+
 def test_dinos_backbone_loads(tmp_path):
     state = facebook(1)
     torch.save(state, tmp_path / "backbone.pth")
@@ -397,7 +405,8 @@ def test_timms_published_weights_are_counted_and_their_resampling_told(hub):
     encoder, loaded = create_pretrained("vit_tiny_patch16_224", {"img_size": 96, "patch_size": 8}, 0.0, strict=True)
     assert encoder.pos_embed.shape[1] == 1 + 12 * 12
     assert loaded.resampled == {"pos_embed": "14 x 14 to 12 x 12", "patch_embed.proj.weight": "16 px to 8 px"}
-    assert logging.getLogger("timm").level == level and not logging.getLogger("timm").handlers
+    timms = logging.getLogger("timm")
+    assert timms.level == level and timms.propagate and not timms.handlers
 
 
 def test_gaps_in_timms_published_weights_are_told_and_refused_when_strict(hub):

@@ -81,6 +81,9 @@ def test_each_kind_of_collapse_has_its_own_warning(caplog):
     watch.look({"step": 0, "unsupervised/rankme": 12.0}, 0.0)
     watch.look(row(5, batch_entropy=0.0, patch_batch_entropy=0.0) | {"unsupervised/rankme": 1.0}, 0.5)
     assert len(warnings(caplog)) == 3
+    for step in (6, 7, 8):
+        watch.look(row(step, teacher_entropy=MOST, patch_teacher_entropy=PATCH_MOST), 0.6)
+    assert len(warnings(caplog)) == 5
 
 
 def test_features_in_one_direction_are_warned_of_where_the_untrained_ones_were_not(caplog):

@@ -1,0 +1,227 @@
+"""The proof that a config resumes to the bit: real runs of it, killed and started again, against one that nothing broke."""
+
+import logging
+import shutil
+import signal
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pathssl import parts
+from pathssl.checks import check
+from pathssl.errors import UserError
+from pathssl.identity import arm_name, run_folder
+from pathssl.launch.differences import Compared, compare, compare_losses, same_patches
+from pathssl.launch.lives import Kill, Life, Moment, Timeline
+from pathssl.launch.local import command, visible_gpus
+from pathssl.records import read_status
+from pathssl.report.words import plural
+from pathssl.run import CALLED_WRONGLY
+from pathssl.seeding import uniforms
+
+log = logging.getLogger(__name__)
+_SAVE_EVERY = 3  # steps
+_SIGNALS = (signal.SIGKILL, signal.SIGTERM)
+_AT_SAVES = 4  # every so many kills one waits for a save, beginning with the third: a SIGKILL
+# Of a loss, relative, between one process and several. float32: sums in another order made up to 4e-7 over 40 steps. bfloat16: fsdp rounds
+# all activations of its blocks, where one process keeps some in float32; that made up to 9e-3, about two roundings.
+TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2}
+
+
+class NoProof(RuntimeError):
+    """Even the run that nobody broke failed."""
+
+
+@dataclass
+class Proved:
+    """What came of one way to run: its kills, comparisons with the unbroken run, and what else went wrong, in words."""
+
+    name: str
+    kills: list[Kill]
+    compared: list[Compared]
+    faults: list[str]
+
+    def first_difference(self) -> str | None:
+        found = [f"{self.name}: {fault}" for fault in self.faults]
+        found += [
+            f"{self.name}: {c.different} of {c.count} {c.what} differ; the first {c.first}"
+            for c in self.compared
+            if c.different
+        ]
+        return found[0] if found else None
+
+
+def verify_resume(
+    config: Mapping[str, Any], overrides: Sequence[str], *, steps: int, kills: int, workers: list[int], processes: int
+) -> dict[str, Any]:
+    """The answer of the verb, for the `config` of these `overrides`: bit for bit equal, or the first difference.
+
+    One run of `steps` steps is left alone; one for each number of `workers` is killed `kills` times, at moments that follow from the
+    config's seed, and started again. processes: of another run, by torchrun, which must see the same patches and have the same losses to
+    rounding; the others then compute what one of its processes computes in as many passes.
+    """
+    check(config)
+    accumulate = config["parallel"]["accumulate"] * processes
+    _check(config, steps, kills, workers, processes)
+    save_every = min(_SAVE_EVERY, steps) / steps
+    budget = [f"train.patches={steps * config['batch']['size']}", f"train.log_every={1 / steps}"]
+    line = [*overrides, *budget, f"train.checkpoint_every={save_every}", "logger.wandb=null"]
+    with tempfile.TemporaryDirectory(prefix="pathssl-verify-resume-") as folder:
+        proof = _Proof(config, line, Path(folder), steps)
+        timeline = proof.unbroken(accumulate)
+        proved = [proof.broken(number, timeline, kills, accumulate) for number in workers]
+        ratio = None
+        if processes > 1:
+            together, ratio = proof.together(processes, config["parallel"]["accumulate"])
+            proved.append(together)
+    return _answer(proved, steps, kills * len(workers), ratio)
+
+
+def _check(config: Mapping[str, Any], steps: int, kills: int, workers: list[int], processes: int) -> None:
+    for name, value, least in (("steps", steps, 2), ("kills", kills, 1), ("processes", processes, 1)):
+        if value < least:
+            raise UserError(f"--{name} {value}: give {least} or more.")
+    if not workers or min(workers) < 0:
+        raise UserError(f"--workers {','.join(map(str, workers))}: give numbers of workers, as in --workers 0,2.")
+    size, passes = config["batch"]["size"], config["parallel"]["accumulate"] * processes
+    if size % passes:
+        raise UserError(
+            f"batch.size={size} cannot be shared equally by --processes {processes} with parallel.accumulate={passes // processes}."
+        )
+    if parts.device(config["train"]["device"]) == "cuda" and 1 < processes > len(visible_gpus()):
+        raise UserError(
+            f"--processes {processes} needs as many GPUs, and there are {len(visible_gpus())} here: name fewer, or train.device=cpu."
+        )
+
+
+class _Proof:
+    """Runs of one command line in folders below `folder`, each compared with the first, `unbroken`."""
+
+    def __init__(self, config: Mapping[str, Any], line: list[str], folder: Path, steps: int):
+        self.config, self.line, self.folder, self.steps = config, line, folder, steps
+
+    def unbroken(self, accumulate: int) -> Timeline:
+        """The timeline of the run that is left alone."""
+        line, run = self._command("unbroken", [f"parallel.accumulate={accumulate}"], 1)
+        log.info("An unbroken run of %s ...", plural(self.steps, "step"))
+        with Life(line, run, "unbroken") as life:
+            timeline = life.watch()
+            if (code := life.process.returncode) == CALLED_WRONGLY:
+                raise UserError(life.words())
+            if code:
+                raise NoProof(
+                    f"Nothing is proved: the unbroken run, whose folder is gone, ended with exit code {code}:\n{life.words()}"
+                )
+        log.info("... trained for %.1f s.", timeline.length_s)
+        return timeline
+
+    def broken(self, workers: int, timeline: Timeline, kills: int, accumulate: int) -> Proved:
+        """The run with so many workers, killed `kills` times."""
+        name = f"loader.workers={workers}"
+        line, run = self._command(f"workers{workers}", [name, f"parallel.accumulate={accumulate}"], 1)
+        proved = Proved(name, [], [], [])
+        places = uniforms(self.config["seed"], f"verify-resume {workers}", np.arange(kills), 2)
+        for number, (place, place_in_save) in enumerate(places):
+            at_save = place_in_save if number % _AT_SAVES == 2 else None
+            moment = Moment.at(timeline, (number + place) / kills, at_save)  # in the number-th part of the life
+            with Life(line, run, name) as life:
+                kill = life.kill(_SIGNALS[number % len(_SIGNALS)], moment)
+                said = life.words()
+            proved.kills.append(kill)
+            log.info("%s: %s", name, _told(kill, self.steps))
+            if fault := self._fault(kill, run):
+                proved.faults.append(f"{fault}:\n{said}")
+                return proved
+        self._finish(proved, line, run)
+        return proved
+
+    def together(self, processes: int, accumulate: int) -> tuple[Proved, float]:
+        """The run of several processes, and by how much of itself a loss differs at most."""
+        name = f"{processes} processes"
+        line, run = self._command("together", [f"parallel.accumulate={accumulate}"], processes)
+        proved, ratio = Proved(name, [], [], []), float("inf")
+        log.info("The run in %s ...", name)
+        reference = self._run("unbroken")
+        with Life(line, run, name) as life:
+            if code := life.end():
+                proved.faults.append(f"it ended with exit code {code}:\n{life.words()}")
+                return proved, ratio
+        precision = "bf16" if self._bf16() else "fp32"
+        losses, ratio = compare_losses(run, reference, TOLERANCE[precision])
+        proved.compared = [same_patches(run, reference), losses]
+        return proved, ratio
+
+    def _finish(self, proved: Proved, line: list[str], run: Path) -> None:
+        """The run's last start, and what it came to."""
+        with Life(line, run, proved.name) as life:
+            if code := life.end():
+                proved.faults.append(f"it ended with exit code {code}:\n{life.words()}")
+                return
+        proved.compared = compare(run, self._run("unbroken"))
+        shutil.rmtree(run)  # states are large
+
+    def _fault(self, kill: Kill, run: Path) -> str | None:
+        state = (read_status(run) or {}).get("state")
+        if kill.exit_code > 0 and kill.fault(self.steps) is None and state != "preempted":
+            return f"a run that {kill.signal} had stopped called itself {state}"
+        return kill.fault(self.steps)
+
+    def _run(self, place: str) -> Path:
+        config = {key: self.config[key] for key in ("study", "seed")} | {"output_dir": str(self.folder / place)}
+        return run_folder(config, arm_name(self.line))
+
+    def _command(self, place: str, more: list[str], processes: int) -> tuple[list[str], Path]:
+        return command([*self.line, *more, f"output_dir={self.folder / place}"], processes), self._run(place)
+
+    def _bf16(self) -> bool:
+        train = self.config["train"]
+        return parts.bf16(train["precision"], parts.device(train["device"]))
+
+
+def _told(kill: Kill, steps: int) -> str:
+    """A kill in words."""
+    if not kill.sent:
+        return f"{kill.signal} came after the end"
+    when = "before the first row" if kill.step is None else f"after step {kill.step} of {steps}"
+    when += ", in the middle of a save" if kill.in_save else ""
+    on = "begins again, as nothing was saved" if kill.saved is None else f"goes on from step {kill.saved}"
+    return f"{kill.signal} {when} (exit code {kill.exit_code}); {on}"
+
+
+def _answer(proved: list[Proved], steps: int, kills: int, ratio: float | None) -> dict[str, Any]:
+    all_kills = [kill for one in proved for kill in one.kills]
+    late = sum(not kill.sent for kill in all_kills)
+    early = sum(kill.sent and kill.saved is None for kill in all_kills)
+    difference = next(filter(None, (one.first_difference() for one in proved)), None)
+    counted = f"{plural(kills, 'kill')}, of which {early} came before anything was saved and {late} after the end"
+    if difference is not None:
+        verdict = f"Not equal. {difference}."
+    elif late == len(all_kills):
+        verdict = f"Nothing is proved: {counted}. Give more --steps or --kills."
+    else:
+        verdict = f"Bit for bit equal: after {counted}, runs of {plural(steps, 'step')} ended as the unbroken one."
+        if ratio is not None:
+            verdict += f" {proved[-1].name} saw the same patches, and their losses differ by at most {ratio:.1e} of themselves."
+    return {
+        "text": "\n".join([*_table(proved, steps), "", verdict]),
+        "equal": difference is None,
+        "verdict": verdict,
+        "kills": [{"run": one.name, **asdict(kill)} for one in proved for kill in one.kills],
+        "compared": [{"run": one.name, **asdict(item)} for one in proved for item in one.compared],
+        "greatest_loss_ratio": ratio,
+        "broken": not verdict.startswith("Bit"),
+    }
+
+
+def _table(proved: list[Proved], steps: int) -> list[str]:
+    lines = []
+    for one in proved:
+        lines += [one.name, *(f"  {_told(kill, steps)}" for kill in one.kills)]
+        for item in one.compared:
+            outcome = "equal" if not item.different else f"{item.different} DIFFER"
+            lines.append(f"  {item.count:>7,} {item.what:52} {outcome}")
+    return lines
