@@ -68,6 +68,11 @@ def passed(seconds: float) -> Callable[[], bool]:
     return lambda: time.monotonic() >= until
 
 
+def names(run_: Path) -> set[str]:
+    """Of checkpoints, whole and half-written."""
+    return {path.name for path in (run_ / "checkpoints").glob("*step_*")}
+
+
 def half_written(run_: Path) -> set[tuple[str, int]]:
     found = set()
     for path in (run_ / "checkpoints").glob(".step_*"):
@@ -135,8 +140,9 @@ class Shooting:
         if not kill:
             return ends(child, lambda: False)
         code = ends(child, passed(self.random.uniform(0, self.length_s)))
-        if code is None and len(self.kills) % 3 == 2:  # within a save, or just after it
-            code = ends(child, lambda: bool(half_written(run_) - left_over))
+        if code is None and self.random.random() < 1 / 3:  # within a save, or just after it
+            known = names(run_)
+            code = ends(child, lambda: bool(names(run_) - known))
             code = ends(child, passed(self.random.uniform(0, 1.5 * self.save_s))) if code is None else code
         if code is not None:
             return code

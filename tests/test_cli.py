@@ -16,7 +16,7 @@ def pathssl(*arguments, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
 
 
-@pytest.mark.parametrize("verb", ["index", "gallery", "replay", "report"])
+@pytest.mark.parametrize("verb", ["index", "gallery", "replay", "report", "verify-resume"])
 def test_every_verb_has_help_with_an_example(verb, tmp_path):
     done = pathssl(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0 and f"example: python -m pathssl {verb} " in " ".join(done.stdout.split())

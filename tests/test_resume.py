@@ -12,13 +12,16 @@ import pytest
 
 from pathssl.cli import main
 from pathssl.identity import arm_name, run_folder
-from pathssl.launch.differences import compare_losses, same_patches
+from pathssl.launch.differences import compare, compare_losses, same_patches
 from pathssl.launch.lives import Life, Moment
 from pathssl.launch.local import command
 from pathssl.launch.verify_resume import TOLERANCE
 from pathssl.records import cut_metrics, read_metrics, read_status
 
-OBJECTIVES = {"dino": [], "dinov2": ["objective=dinov2", "objective.spread.group=4"]}
+# Stochastic depth draws inside the model, in all blocks but the first.
+DEEP = ["model.args.depth=2", "model.drop_path=0.2"]
+DINO = [*DEEP, "objective.centring=centre"]
+OBJECTIVES = {"dino": DINO, "dinov2": [*DEEP, "objective=dinov2", "objective.spread.group=4"]}
 
 
 def verified(capsys, *arguments) -> dict:
@@ -38,7 +41,7 @@ def own_temporary_folder(tmp_path, monkeypatch):
 
 def test_a_killed_and_stopped_run_ends_as_the_unbroken_one_to_the_bit(small, capsys, tmp_path):
     # The unbroken run reads its patches itself, the broken one has two workers.
-    answer = verified(capsys, *small, "--steps", 6, "--kills", 2, "--workers", 2)
+    answer = verified(capsys, *small, *DINO, "--steps", 6, "--kills", 2, "--workers", 2)
     assert [kill["signal"] for kill in answer["kills"]] == ["SIGKILL", "SIGTERM"]
     assert {item["run"] for item in answer["compared"]} == {"loader.workers=2"}
     assert len(answer["compared"]) == 6 and all(item["count"] > 0 for item in answer["compared"])
@@ -50,11 +53,30 @@ def test_a_killed_and_stopped_run_ends_as_the_unbroken_one_to_the_bit(small, cap
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_resume_to_the_bit_with_any_number_of_workers_wherever_it_is_killed(objective, small, capsys):
-    more = [*OBJECTIVES[objective], f"seed={len(objective)}", "model.args.depth=2"]
+    more = [*OBJECTIVES[objective], f"seed={len(objective)}"]
     answer = verified(capsys, *small, *more, "--kills", 3, "--workers", "0,2", "--processes", 2)
     assert len(answer["kills"]) == 6 and {kill["signal"] for kill in answer["kills"]} == {"SIGKILL", "SIGTERM"}
     assert [item["different"] for item in answer["compared"]] == [0] * 14
     assert answer["greatest_loss_ratio"] < TOLERANCE["fp32"]
+
+
+@pytest.mark.slow
+def test_a_run_that_is_stopped_between_two_lines_writes_the_same_lines(small, tmp_path):
+    line = [*small, "train.patches=240", "train.log_every=0.5", "train.checkpoint_every=1.0"]
+
+    def life(place):
+        config = {"output_dir": tmp_path / place, "study": "small", "seed": 0}
+        return Life(command([*line, f"output_dir={tmp_path / place}"], 1), run_folder(config, arm_name(line)), place)
+
+    with life("unbroken") as unbroken:
+        assert unbroken.end() == 0, unbroken.words()
+    with life("stopped") as first:
+        stop = first.kill(signal.SIGTERM, Moment(rows=2, delay_s=0.1, save_s=None))
+        assert stop.exit_code == 75 and stop.step == 15 < stop.saved < 30, first.words()
+    with life("stopped") as second:
+        assert second.end() == 0, second.words()
+    assert [row["step"] for row in read_metrics(second.run)] == [0, 15, 30]
+    assert [item.first for item in compare(second.run, unbroken.run) if item.different] == []
 
 
 @pytest.mark.slow
@@ -97,7 +119,7 @@ def test_a_run_moves_from_one_process_to_two_and_back(objective, mode, small, tm
 def test_a_run_survives_a_hundred_kills_and_no_checkpoint_is_ever_half(small, tmp_path):
     program = Path(__file__).with_name("hundred_kills.py")
     quick = ["probe=[knn]", "train.patches=96", "train.checkpoint_every=0.17"]
-    line = [sys.executable, str(program), str(tmp_path), "100", *small, *quick]
+    line = [sys.executable, str(program), str(tmp_path), "100", *small, *DINO, *quick]
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     account = json.loads(done.stdout)

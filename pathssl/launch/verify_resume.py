@@ -5,7 +5,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,21 +38,25 @@ class NoProof(RuntimeError):
 
 @dataclass
 class Proved:
-    """What came of one way to run: its kills, comparisons with the unbroken run, and what else went wrong, in words."""
+    """What came of one way to run: its kills, and comparisons with the unbroken run; or how it failed, and what it said then."""
 
     name: str
-    kills: list[Kill]
-    compared: list[Compared]
-    faults: list[str]
+    kills: list[Kill] = field(default_factory=list)
+    compared: list[Compared] = field(default_factory=list)
+    fault: str | None = None
+    said: str | None = None
+
+    def fail(self, fault: str, said: str) -> "Proved":
+        self.fault, self.said = fault, said
+        return self
 
     def first_difference(self) -> str | None:
-        found = [f"{self.name}: {fault}" for fault in self.faults]
-        found += [
-            f"{self.name}: {c.different} of {c.count} {c.what} differ; the first {c.first}"
-            for c in self.compared
-            if c.different
-        ]
-        return found[0] if found else None
+        if self.fault is not None:
+            return f"{self.name}: {self.fault}"
+        for item in self.compared:
+            if item.different:
+                return f"{self.name}: {item.different} of {item.count} {item.what} differ; the first: {item.first}"
+        return None
 
 
 def verify_resume(
@@ -123,7 +127,7 @@ class _Proof:
         """The run with so many workers, killed `kills` times."""
         name = f"loader.workers={workers}"
         line, run = self._command(f"workers{workers}", [name, f"parallel.accumulate={accumulate}"], 1)
-        proved = Proved(name, [], [], [])
+        proved = Proved(name)
         places = uniforms(self.config["seed"], f"verify-resume {workers}", np.arange(kills), 2)
         for number, (place, place_in_save) in enumerate(places):
             at_save = place_in_save if number % _AT_SAVES == 2 else None
@@ -134,35 +138,32 @@ class _Proof:
             proved.kills.append(kill)
             log.info("%s: %s", name, _told(kill, self.steps))
             if fault := self._fault(kill, run):
-                proved.faults.append(f"{fault}:\n{said}")
-                return proved
-        self._finish(proved, line, run)
-        return proved
+                return proved.fail(fault, said)
+        return self._finished(proved, line, run)
 
     def together(self, processes: int, accumulate: int) -> tuple[Proved, float]:
         """The run of several processes, and by how much of itself a loss differs at most."""
         name = f"{processes} processes"
         line, run = self._command("together", [f"parallel.accumulate={accumulate}"], processes)
-        proved, ratio = Proved(name, [], [], []), float("inf")
+        proved, ratio = Proved(name), float("inf")
         log.info("The run in %s ...", name)
         reference = self._run("unbroken")
         with Life(line, run, name) as life:
             if code := life.end():
-                proved.faults.append(f"it ended with exit code {code}:\n{life.words()}")
-                return proved, ratio
+                return proved.fail(f"it ended with exit code {code}", life.words()), ratio
         precision = "bf16" if self._bf16() else "fp32"
         losses, ratio = compare_losses(run, reference, TOLERANCE[precision])
         proved.compared = [same_patches(run, reference), losses]
         return proved, ratio
 
-    def _finish(self, proved: Proved, line: list[str], run: Path) -> None:
-        """The run's last start, and what it came to."""
+    def _finished(self, proved: Proved, line: list[str], run: Path) -> Proved:
+        """With the run's last start, and what it came to."""
         with Life(line, run, proved.name) as life:
             if code := life.end():
-                proved.faults.append(f"it ended with exit code {code}:\n{life.words()}")
-                return
+                return proved.fail(f"it ended with exit code {code}", life.words())
         proved.compared = compare(run, self._run("unbroken"))
         shutil.rmtree(run)  # states are large
+        return proved
 
     def _fault(self, kill: Kill, run: Path) -> str | None:
         state = (read_status(run) or {}).get("state")
@@ -224,4 +225,5 @@ def _table(proved: list[Proved], steps: int) -> list[str]:
         for item in one.compared:
             outcome = "equal" if not item.different else f"{item.different} DIFFER"
             lines.append(f"  {item.count:>7,} {item.what:52} {outcome}")
+        lines += [f"  {line}" for line in (one.said or "").splitlines()]
     return lines
