@@ -2,18 +2,12 @@
 
 import json
 import shutil
-import subprocess
-import sys
 
 import pytest
 from PIL import Image
+from programs import pathssl
 
 from pathssl.cli import main
-
-
-def pathssl(*arguments, cwd):
-    command = [sys.executable, "-m", "pathssl", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
 
 
 @pytest.mark.parametrize("verb", ["index", "gallery", "replay", "report", "verify-resume"])

@@ -16,6 +16,7 @@ import pytest
 import timm
 import torch
 import yaml
+from programs import ROOT, train
 from safetensors.torch import load_file, save_file
 
 import pathssl.export
@@ -24,7 +25,6 @@ from pathssl.models.encoder import create_encoder
 from pathssl.records import read_rows
 from pathssl.report.card import model_card
 
-ROOT = Path(__file__).resolve().parents[1]
 LAST = "checkpoints/step_00000008/teacher.safetensors"
 
 
@@ -35,8 +35,7 @@ def run(small, tmp_path_factory) -> Path:
     if not folder.is_dir():
         folder.mkdir()  # before: where it cannot be trained it is tried once
         kept = [one for one in small if not one.startswith(("model.args", "output_dir"))]
-        command = [sys.executable, str(ROOT / "train.py"), *kept, "unsupervised.patches=128", f"output_dir={folder}"]
-        done = subprocess.run(command, cwd=folder.parent, capture_output=True, text=True, timeout=240, check=False)
+        done = train(*kept, "unsupervised.patches=128", f"output_dir={folder}", cwd=folder.parent)
         assert done.returncode == 0, done.stdout + done.stderr
     (config,) = folder.glob("*/*/seed*/config.yaml")
     return config.parent

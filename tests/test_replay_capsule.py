@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from programs import train
 
 from pathssl import replay_capsule
 from pathssl.cli import compose, main
@@ -17,13 +16,7 @@ from pathssl.replay_capsule import compute_again, read_capsule
 from pathssl.run import Failed, run
 from pathssl.training.step import Step
 
-ROOT = Path(__file__).resolve().parents[1]
 SPOILT = "student.encoder.blocks.0.attn.qkv.weight"
-
-
-def train(*overrides, cwd):
-    command = [sys.executable, str(ROOT / "train.py"), *overrides]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
 
 
 def answer(capsys, *arguments) -> dict:

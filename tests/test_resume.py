@@ -39,6 +39,7 @@ def own_temporary_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_killed_and_stopped_run_ends_as_the_unbroken_one_to_the_bit(small, capsys, tmp_path):
     # The unbroken run reads its patches itself, the broken one has two workers.
     answer = verified(capsys, *small, *DINO, "--steps", 6, "--kills", 2, "--workers", 2)

@@ -1,17 +1,15 @@
 """python -m pathssl bench, as it is typed."""
 
 import json
-import subprocess
-import sys
 
 import pytest
+from programs import pathssl
 
 pytestmark = pytest.mark.slow
 
 
 def bench(*arguments, cwd):
-    command = [sys.executable, "-m", "pathssl", "bench", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=240, check=False)
+    return pathssl("bench", *arguments, cwd=cwd)
 
 
 def test_augment_takes_overrides_and_prints_json(tmp_path):

@@ -27,6 +27,7 @@ def launch(*overrides, cwd):
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=500, check=False, env=environment)
 
 
+@pytest.mark.slow
 def test_a_grid_runs_and_the_report_compares_its_arms(small, tmp_path):
     done = launch(*small, "teacher=m0.9,m0.99", "seed=0,1", "hydra.launcher.parallel=2", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -42,6 +43,7 @@ def test_a_grid_runs_and_the_report_compares_its_arms(small, tmp_path):
         assert len(list(csv.reader(file))) > 4
 
 
+@pytest.mark.slow
 def test_a_failing_run_leaves_the_others_alone_and_is_told(small, tmp_path):
     done = launch(*small, "optim.base_lr=1e30,1e-3", "schedule.warmup=0.0", cwd=tmp_path)
     assert done.returncode != 0 and "failed (exit code 1)" in done.stdout
