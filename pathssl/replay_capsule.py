@@ -16,6 +16,7 @@ import torch
 from einops import rearrange
 
 from pathssl import parts
+from pathssl.determinism import deterministic
 from pathssl.errors import UserError
 from pathssl.make import make
 from pathssl.models.network import Network
@@ -23,7 +24,7 @@ from pathssl.objectives.dino import Terms, slices
 from pathssl.records import read_json
 from pathssl.replay import Step as Found
 from pathssl.report.words import plural
-from pathssl.run import build_recipe, deterministic
+from pathssl.run import build_recipe
 from pathssl.training.checkpoints import STATE, load_state
 from pathssl.training.state import restore
 from pathssl.training.step import Step

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -15,6 +14,7 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from pathssl import distributed, parts, sources
 from pathssl.checks import check, check_group
+from pathssl.determinism import deterministic
 from pathssl.distributed import ElsewhereError, check_batch, from_main, is_main, main_first, world_size
 from pathssl.environment import describe_environment
 from pathssl.errors import UserError
@@ -76,15 +76,6 @@ def run(config: dict[str, Any], arm: str) -> Path:
     folder = _run(config, arm, device)
     distributed.stop()
     return folder
-
-
-def deterministic(on: bool) -> None:
-    """From here on kernels give the same bits each time, where there are such; what has none says so once, and runs."""
-    if on:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(on, warn_only=True)
-    # A debugger's aid that takes a few percent of a step's time: torch would write NaN into all new memory.
-    torch.utils.deterministic.fill_uninitialized_memory = False
 
 
 def _run(config: dict[str, Any], arm: str, device: torch.device) -> Path:

@@ -11,9 +11,10 @@ from pathssl.bench.rounds import alternate, cores, pinned, report, table
 from pathssl.bench.step_contenders import Steps
 from pathssl.bench.time_split import time_split
 from pathssl.checks import check, check_group
+from pathssl.determinism import deterministic
 from pathssl.distributed import check_batch
 from pathssl.errors import UserError
-from pathssl.run import derived, deterministic
+from pathssl.run import derived
 
 _STEPS = 8  # a round
 _AIM = 0.1  # at most this much longer than the bare model

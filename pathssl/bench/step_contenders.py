@@ -21,11 +21,12 @@ from pathssl.bench.bare import Bare, Prepared
 from pathssl.bench.flops import counted, peak
 from pathssl.bench.memory_loader import MemoryLoader
 from pathssl.bench.rounds import Contender, Figures
+from pathssl.determinism import deterministic
 from pathssl.lifecycle import Status
 from pathssl.make import make
 from pathssl.objectives.block_masks import block_masks
 from pathssl.probes.evaluate import Probes
-from pathssl.run import build_recipe, deterministic
+from pathssl.run import build_recipe
 from pathssl.seeding import words
 from pathssl.training.journal import Journal
 from pathssl.training.recipe import Recipe

@@ -10,6 +10,7 @@ import torch
 
 from pathssl.data.coverage import Coverage
 from pathssl.data.loader import Batch, Loader
+from pathssl.determinism import no_such_kernel
 from pathssl.distributed import from_main, gathered, is_main
 from pathssl.records import cut_metrics, read_metrics, write_coverage
 from pathssl.replaced import append_replaced, cut_replaced
@@ -84,7 +85,7 @@ class Trainer:
                 },
             )
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            if (sentence := out_of_memory(error, self.step.micro_batch)) is None:
+            if (sentence := out_of_memory(error, self.step.micro_batch) or no_such_kernel(error)) is None:
                 raise
             raise RuntimeError(sentence) from error
 
