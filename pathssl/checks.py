@@ -71,7 +71,12 @@ def check_patch_size(encoder: nn.Module, config: Mapping[str, Any]) -> None:
 
 def check_group(config: Mapping[str, Any], micro_batch: int) -> None:
     """DINOv2's neighbours are sought in groups of patches that pass together."""
-    group = config["objective"].get("spread", {}).get("group", 1)
+    spread = config["objective"].get("spread", {"kind": "none"})
+    if spread["kind"] == "none":
+        return
+    group = spread["group"]
+    if type(group) is not int or group < 2:
+        raise UserError(f"objective.spread.group={group} must be a whole number, at least 2.")
     if micro_batch % group:
         raise UserError(
             f"objective.spread.group={group} does not divide the {micro_batch} patches that pass at a time (batch.size over processes "

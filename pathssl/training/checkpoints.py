@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from pathssl.errors import UserError
@@ -29,7 +30,7 @@ class Checkpoints:
     def __init__(self, run: Path):
         self.folder = Path(run) / "checkpoints"
         self._writer: threading.Thread | None = None
-        self._error: OSError | RuntimeError | None = None
+        self._error: OSError | RuntimeError | SafetensorError | None = None
 
     def save(self, step: int, teacher: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
         """Begins to write step's checkpoint; then the training state of the one before is dropped."""
@@ -56,7 +57,11 @@ class Checkpoints:
             for older in self.steps():
                 if older != step:
                     (self.path(older) / STATE).unlink(missing_ok=True)
-        except (OSError, RuntimeError) as error:  # torch's writer raises the latter on a full disk
+        except (
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:  # the writers of torch and safetensors have their own for a full disk
             self._error = error
 
     def tidy(self, keep: Iterable[int]) -> None:

@@ -66,7 +66,7 @@ class Trainer:
                     self._log(done, checkpoint=done in checkpoint_steps)
                 if interrupt.agreed() and done < self.recipe.total_steps:
                     self._stop(done, saved=done in checkpoint_steps)
-            self.checkpoints.wait()
+            self._written()
 
     def _take(self, batch: Batch, patches_BHWC: torch.Tensor) -> dict[str, torch.Tensor]:
         first_patch = batch.step * self.recipe.batch_size + self.loader.rows.start
@@ -182,9 +182,14 @@ class Trainer:
             row = self._place(done) | {"time_s": self.time_s}
             self._write_replaced()
             self._checkpoint(row, self.window.state())
-        self.checkpoints.wait()
+        self._written()
         self.journal.stopped(done)
         raise Interrupted(f"Stopped after step {done}; the same command goes on from there.")
+
+    def _written(self) -> None:
+        """Returns when the last checkpoint is on disk: for all processes together, since what started them ends all after the first."""
+        self.checkpoints.wait()
+        from_main(None)
 
     def _keep_capsule(self, step: int, account: dict[str, Any]) -> None:
         """Keeps what is needed to compute the failed step again, then fails."""

@@ -1,3 +1,4 @@
+import resource
 from types import SimpleNamespace
 
 import pytest
@@ -84,3 +85,20 @@ def test_what_training_changes_while_a_checkpoint_is_written_does_not_reach_it()
     with torch.no_grad():
         model["student"].weight.add_(1)
     assert torch.equal(state["objective"]["student.weight"], before)
+
+
+@pytest.mark.parametrize("large", ["teacher", "state"])
+def test_a_full_disk_is_told_and_leaves_the_checkpoint_before(large, tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    checkpoints.save(10, {"w": torch.ones(1)}, {"row": {"step": 10}})
+    checkpoints.wait()
+    tensors = {name: {"w": torch.ones(500_000 if name == large else 1)} for name in ("teacher", "state")}
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, limits[1]))
+    try:
+        checkpoints.save(20, tensors["teacher"], tensors["state"] | {"row": {"step": 20}})
+        with pytest.raises(RuntimeError, match="could not be written"):
+            checkpoints.wait()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert checkpoints.steps() == [10] and checkpoints.load_last()["row"]["step"] == 10
