@@ -7,11 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from pathssl.bench.verb import WHAT, bench, size
 from pathssl.errors import UserError
+from pathssl.launch.verbs import add_launch_verbs
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     _add_verify_resume(verbs)
     _add_bench(verbs)
     _add_doctor(verbs)
+    add_launch_verbs(partial(_verb, verbs))
     options, more = parser.parse_known_args(arguments)
     if more:  # overrides after an option, which argparse does not take
         if not hasattr(options, "overrides") or any(word.startswith("-") for word in more):
@@ -147,7 +150,7 @@ def _add_report(verbs) -> None:
 
 
 def _report(options: argparse.Namespace) -> dict[str, Any]:
-    from pathssl.report import write_report
+    from pathssl.report.page import write_report
 
     page = write_report(options.folder)
     return {"text": str(page), "page": str(page)}

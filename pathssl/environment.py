@@ -18,6 +18,7 @@ def describe_environment() -> dict[str, Any]:
     cuda = torch.cuda.is_available()
     return {
         "command": shlex.join([Path(sys.executable).name, *sys.argv]),
+        "folder": os.getcwd(),
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpu_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),

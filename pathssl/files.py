@@ -1,13 +1,18 @@
 """Files that are either complete or absent, whatever kills the process."""
 
+import errno
 import fcntl
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from pathssl.errors import UserError
+
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some network file systems answer
+_TRIES, _BETWEEN_TRIES_S = 5, 0.05
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -74,13 +79,33 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def locked_or_refused(path: Path, refusal: str) -> Iterator[None]:
-    """As `locked`, but does not wait: UserError with `refusal` where another process holds the lock."""
+    """As `locked`, but hardly waits: UserError with `refusal` where another process holds the lock."""
     with open(path, "a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(refusal) from error
+        for tries_left in reversed(range(_TRIES)):  # `is_locked` has it for a moment
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError as error:
+                if not tries_left:
+                    raise UserError(refusal) from error
+                time.sleep(_BETWEEN_TRIES_S)
         yield
+
+
+def is_locked(path: Path) -> bool | None:
+    """Whether a process holds `path` as a lock file; None where the file system has no locks."""
+    if not path.is_file():
+        return False
+    with open(path) as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return None
+            raise
+    return False
 
 
 def make_folder(folder: Path, named_by: str) -> None:

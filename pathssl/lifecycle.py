@@ -1,5 +1,6 @@
 """What a run's folder tells of its life: status.json and log.txt, from the first moment to the last."""
 
+import datetime
 import logging
 import os
 import platform
@@ -40,7 +41,8 @@ class Status:
     """
 
     def __init__(self, folder: Path, config: Mapping[str, Any]):
-        self.folder, self.step = folder, (read_status(folder) or {}).get("step", 0)
+        before = read_status(folder) or {}
+        self.folder, self.step, self.starts = folder, before.get("step", 0), before.get("starts", 0)
         self.total_steps, self.batch_size = config["derived"]["total_steps"], config["batch"]["size"]
 
     def running(self, step: int) -> None:
@@ -49,7 +51,7 @@ class Status:
 
     def __enter__(self) -> "Status":
         if is_main():
-            self._write("running")
+            self._write("running", started=_process_started(), starts=self.starts + 1)
         return self
 
     def __exit__(self, kind, error, trace) -> None:
@@ -66,7 +68,7 @@ class Status:
                 log.error(text)
                 raise Failed(f"{self.folder} failed{where}: {error}") from error
 
-    def _write(self, state: str, error: str | None = None) -> None:
+    def _write(self, state: str, error: str | None = None, **start: Any) -> None:
         step = self.step if is_main() else (read_status(self.folder) or {}).get("step", self.step)
         write_status(
             self.folder,
@@ -75,6 +77,26 @@ class Status:
             total_steps=self.total_steps,
             patches_seen=step * self.batch_size,
             host=platform.node(),
-            job_id=os.environ.get("SLURM_JOB_ID"),
+            job_id=slurm_job(),
             error=error,
+            **start,
         )
+
+
+def slurm_job() -> str | None:
+    """The SLURM job that this process belongs to: "12", or "12_3" in an array."""
+    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def _process_started() -> str:
+    """When this process was started (on other systems than Linux: now), as ISO 8601."""
+    moment = datetime.datetime.now(datetime.UTC)
+    try:
+        ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])  # since the machine's start
+        up_s = float(Path("/proc/uptime").read_text().split()[0])
+    except OSError:
+        pass
+    else:
+        moment -= datetime.timedelta(seconds=up_s - ticks / os.sysconf("SC_CLK_TCK"))
+    return moment.isoformat(timespec="milliseconds")

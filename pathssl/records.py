@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import yaml
 
 from pathssl.errors import UserError
 from pathssl.files import write_atomic
@@ -56,6 +57,20 @@ def natural(text: str) -> tuple:
     """A sort key in which m0.9 comes before m0.99 and b64 before b128."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
     return tuple((float(part), "") if i % 2 else (-1.0, part) for i, part in enumerate(parts))
+
+
+# ---- config.yaml
+
+
+def read_config(run: Path) -> dict | None:
+    """Every resolved value of the run; None before there is a config.yaml."""
+    path = Path(run) / "config.yaml"
+    if not path.is_file():
+        return None
+    try:
+        return yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not YAML: {error}") from error
 
 
 # ---- metrics.jsonl
@@ -128,10 +143,16 @@ def write_status(
     host: str | None,
     job_id: str | None,
     error: str | None,
+    started: str | None = None,
+    starts: int | None = None,
 ) -> None:
-    """Replaces status.json. `error` is the traceback's text of a run that failed, else None."""
+    """Replaces status.json. `error` is the traceback's text of a run that failed, else None.
+
+    `started`: when the process was started that now has the run; `starts`: how many have had it. None leaves what stands there.
+    """
     if state not in STATES:
         raise ValueError(f"state {state!r} is unknown; a run is one of {', '.join(STATES)}")
+    before = read_status(run) or {}
     status = {
         "state": state,
         "step": step,
@@ -141,6 +162,8 @@ def write_status(
         "host": host,
         "job_id": job_id,
         "error": error,
+        "started": started or before.get("started"),
+        "starts": before.get("starts", 0) if starts is None else starts,
     }
     write_atomic(Path(run) / "status.json", json.dumps(status, indent=1) + "\n")
 
@@ -158,6 +181,14 @@ def read_json(path: Path) -> dict | None:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}. Remove it; the run writes it again.") from error
+
+
+# ---- submission.json
+
+
+def read_submission(run: Path) -> dict | None:
+    """How the run was sent to a cluster: {"job_id", "overrides", "launcher", "submitted", "code"}; None where it was not."""
+    return read_json(Path(run) / "submission.json")
 
 
 # ---- coverage.json
@@ -212,9 +243,10 @@ def write_probe(
     return path
 
 
-def read_probes(run: Path) -> list[dict]:
-    """What `write_probe` wrote, by step and task."""
-    files = [path for path in (Path(run) / "probes").glob("step_*/*.json") if _STEP.fullmatch(path.parent.name)]
+def read_probes(run: Path, *, last: bool = False) -> list[dict]:
+    """What `write_probe` wrote, by step and task; `last`: of the last step alone."""
+    steps = sorted(path for path in (Path(run) / "probes").glob("step_*") if _STEP.fullmatch(path.name))
+    files = [path for folder in (steps[-1:] if last else steps) for path in folder.glob("*.json")]
     probes = [read_json(path) for path in files if not path.name.startswith(".")]
     return sorted((probe for probe in probes if probe), key=lambda probe: (probe["step"], probe["task"]))
 

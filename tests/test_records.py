@@ -67,7 +67,11 @@ def test_the_status_is_replaced_as_a_whole_and_says_when(tmp_path):
         records.write_status(tmp_path, state, **status(error="Traceback\nValueError: x" if state == "failed" else None))
     read = records.read_status(tmp_path)
     assert read.pop("updated").endswith("+00:00")
-    assert read == {"state": "failed", **status(error="Traceback\nValueError: x")}
+    assert read == {"state": "failed", **status(error="Traceback\nValueError: x"), "started": None, "starts": 0}
+    records.write_status(tmp_path, "running", **status(), started="then", starts=2)
+    records.write_status(tmp_path, "finished", **status())
+    read = records.read_status(tmp_path)
+    assert (read["started"], read["starts"]) == ("then", 2)  # kept by whoever does not know them
 
 
 def test_a_state_that_does_not_exist_is_refused_with_those_that_do(tmp_path):

@@ -13,7 +13,7 @@ from pathssl.records import read_coverage, read_metrics, read_probes
 from pathssl.training.checkpoints import STATE, TEACHER, Checkpoints, load_state
 
 # Of a row of metrics.jsonl: what a clock and the machine say.
-_MEASURED = ("time_s", "train/patches_per_s", "train/data_wait", "train/memory_gib")
+_MEASURED = ("time_s", "probe_time_s", "train/patches_per_s", "train/data_wait", "train/memory_gib")
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
 """How numbers, metrics and arms are written for people."""
 
 from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from pathssl.report.statistics import Estimate
+if TYPE_CHECKING:  # it brings SciPy, a second that `status` need not wait
+    from pathssl.report.statistics import Estimate
 
 _NAMES = {
     "rankme": "RankMe",
@@ -54,12 +56,12 @@ def signed(value: float, digits: int) -> str:
     return f"{'' if value < 0 else '+'}{number(value, digits)}"
 
 
-def interval(estimate: Estimate, digits: int) -> str:
+def interval(estimate: "Estimate", digits: int) -> str:
     """0.812 [0.790, 0.834], or the value alone where there is no interval."""
     return _bracketed(estimate, number, digits)
 
 
-def change(estimate: Estimate, digits: int) -> str:
+def change(estimate: "Estimate", digits: int) -> str:
     """+0.012 [−0.050, +0.070], or the value alone where there is no interval."""
     return _bracketed(estimate, signed, digits)
 
@@ -120,7 +122,7 @@ def short_names(arms: list[str]) -> dict[str, str]:
     return {arm: name.partition("=")[2] if one_override else name for arm, name in names.items()}
 
 
-def _bracketed(estimate: Estimate, write: Callable[[float, int], str], digits: int) -> str:
+def _bracketed(estimate: "Estimate", write: Callable[[float, int], str], digits: int) -> str:
     value = write(estimate.value, digits)
     if estimate.low is None:
         return value

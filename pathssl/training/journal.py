@@ -1,6 +1,7 @@
 """What the first process of a run writes down: a line at every logged step, and what probes say of the teacher."""
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -71,7 +72,7 @@ class Journal:
 
     def _probed(self, row: dict[str, float], encoder: nn.Module) -> dict[str, float]:
         """What the probes say of `encoder`, stored for the step of `row`."""
-        step, seen = int(row["step"]), int(row["patches_seen"])
+        step, seen, start_s = int(row["step"]), int(row["patches_seen"]), time.perf_counter()
         outcome = self.probes.run(encoder, device=self.device, with_nulls=step == 0)
         for task, result in outcome.tasks.items():
             write_probe(
@@ -85,7 +86,7 @@ class Journal:
         for key, value in outcome.metrics.items():
             if key.endswith("test/balanced_accuracy") or key.startswith("unsupervised/"):
                 log.info("step %6d  %s %.3f", step, key, value)
-        return outcome.metrics
+        return outcome.metrics | {"probe_time_s": time.perf_counter() - start_s}
 
     def _say(self, row: dict[str, float]) -> None:
         if "train/loss" not in row:  # before the first step

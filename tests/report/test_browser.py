@@ -11,8 +11,8 @@ from fake_study import DEMO, coverage, write_study
 from PIL import Image
 
 from pathssl import records
-from pathssl.report import write_report
 from pathssl.report.album import Chapter, Plate, Table, write_album
+from pathssl.report.page import write_report
 
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
 pytestmark = [

@@ -5,8 +5,8 @@ import pytest
 from fake_study import DEMO, coverage, write_study
 
 from pathssl import records
-from pathssl.report import write_report
 from pathssl.report.coverage import account
+from pathssl.report.page import write_report
 from pathssl.report.study import read_study
 
 ARMS = {"teacher=m0.9": 0.0, "teacher=m0.99": 0.0}

@@ -1,0 +1,202 @@
+"""What each run of a folder is doing: what it wrote last, and whether it is still there."""
+
+import math
+import os
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pathssl.errors import UserError
+from pathssl.files import is_locked
+from pathssl.launch.jobs import Job, ask
+from pathssl.launch.tails import Tail, read_tail
+from pathssl.records import find_runs, read_config, read_status, read_submission
+from pathssl.report.words import duration, plural
+
+# As in status.json, and: `starting`, the job has begun and the run not yet; `lost`, nothing is left of it that could go on by itself.
+STATES = ("running", "starting", "queued", "preempted", "lost", "failed", "finished")
+_ENDED = ("finished", "failed", "lost", "preempted")
+_COLUMNS = ("run", "state", "step", "ETA", "patches/s", "last probe", "requeues", "")
+
+
+@dataclass(frozen=True)
+class Look:
+    """One run. `why`: of a lost run how it was lost, of a failed one the last line of its error, else what else is worth saying."""
+
+    run: Path
+    state: str
+    why: str
+    step: int
+    total_steps: int | None
+    patches_per_s: float | None
+    eta_s: float | None
+    probe: tuple[str, float] | None
+    requeues: int
+    updated: str | None
+
+
+def all_runs(folder: Path) -> list[Path]:
+    """The run folders of a run, an arm, a study, or a folder of studies."""
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}. Name a run, a study, or the output_dir of studies.")
+    runs = find_runs(folder) or [
+        run for study in sorted(folder.iterdir()) if study.is_dir() for run in find_runs(study)
+    ]
+    if not runs:
+        raise UserError(
+            f"No runs in {folder}: a run is a folder seed<k> with a config.yaml, as in outputs/<study>/<arm>/seed0."
+        )
+    return runs
+
+
+def look_at(runs: Sequence[Path]) -> list[Look]:
+    """What each of these runs is doing now."""
+    jobs = ask(sorted({id_ for run in runs for id_ in _job_ids(run, read_status(run))}))
+    return [_look(run, jobs) for run in runs]
+
+
+def _look(run: Path, jobs: Mapping[str, Job] | None) -> Look:
+    status = read_status(run)
+    state, why = _state(run, status, jobs)
+    if state == "lost" and read_status(run) != status:  # it ended, or began, between the two questions
+        status = read_status(run)
+        state, why = _state(run, status, jobs)
+    status = status or {}
+    step, total = status.get("step", 0), status.get("total_steps")
+    tail = read_tail(run)
+    running = state == "running" and total is not None
+    return Look(
+        run=run,
+        state=state,
+        why=why,
+        step=step,
+        total_steps=total,
+        patches_per_s=tail.patches_per_s if running else None,
+        eta_s=_eta_s(run, step, total, tail) if running else None,
+        probe=_probe(run, tail),
+        requeues=max(0, status.get("starts", 0) - 1),
+        updated=status.get("updated"),
+    )
+
+
+def _job_ids(run: Path, status: Mapping[str, Any] | None) -> list[str]:
+    """The jobs that could have the run now; a run that was started since without SLURM has none."""
+    submission = read_submission(run)
+    if status is None:
+        return [submission["job_id"]] if submission else []
+    if status["job_id"] is None or status["state"] == "finished":
+        return []
+    return [status["job_id"], *([submission["job_id"]] if submission else [])]
+
+
+def _state(run: Path, status: Mapping[str, Any] | None, jobs: Mapping[str, Job] | None) -> tuple[str, str]:
+    """The run's state, and what else to say of it."""
+    ids = _job_ids(run, status)
+    told = "queued" if status is None else status["state"]
+    last_line = ((status or {}).get("error") or "").strip().rpartition("\n")[2]
+    if told == "finished":
+        return told, ""
+    # In an interactive job (salloc) the job outlives the run.
+    if ids and os.environ.get("SLURM_JOB_ID") not in ids:
+        return _state_by_job(told, last_line, ids, jobs)
+    if told == "failed":
+        return told, last_line
+    held = is_locked(run / ".lock")
+    if told == "running":
+        if status["host"] != platform.node() and not held:
+            return (
+                told,
+                f"on {status['host']}, which cannot be asked from here; its last word was at {status['updated']}",
+            )
+        if held is None:
+            return told, "this disk has no locks, which would tell whether the run still lives"
+        return (told, "") if held else ("lost", f"its process is gone; its last word was at {status['updated']}")
+    if held:
+        return "starting", ""
+    if status is None:
+        return "lost", "it never began, and no process has it"
+    return told, "it was stopped; the same command goes on from there" if told == "preempted" else ""
+
+
+def _state_by_job(told: str, last_line: str, ids: list[str], jobs: Mapping[str, Job] | None) -> tuple[str, str]:
+    if jobs is None:
+        return told, last_line or f"SLURM does not answer; its job is {ids[0]}"
+    known = [jobs[id_] for id_ in ids if id_ in jobs]
+    alive = [job for job in known if not job.over]
+    if alive and alive[-1].waiting:
+        return "queued", alive[-1].reason
+    if told == "failed":
+        return told, last_line
+    if alive:
+        return ("starting" if told == "queued" else told), ""
+    end = f" ({known[-1].state})" if known else ""
+    how = {"queued": "before it began", "preempted": "after it was stopped"}.get(told, "without a word of the run")
+    return "lost", f"its job {ids[-1]} is gone{end}, {how}"
+
+
+def _eta_s(run: Path, step: int, total: int, tail: Tail) -> float | None:
+    """Seconds that the remaining steps will take, with their probes."""
+    config = read_config(run)
+    if tail.patches_per_s is None or config is None:
+        return None
+    every = max(1, round(config["train"]["checkpoint_every"] * total))
+    probes = math.ceil(total / every) - step // every
+    return (total - step) * config["batch"]["size"] / tail.patches_per_s + probes * (tail.probe_time_s or 0.0)
+
+
+def _probe(run: Path, tail: Tail) -> tuple[str, float] | None:
+    """What the report compares first, or the linear probe, or whatever there is."""
+    if not tail.probes:
+        return None
+    primary = ((read_config(run) or {}).get("report") or {}).get("primary")
+    linear = (key for key in tail.probes if key.endswith("linear/test/balanced_accuracy"))
+    key = primary if primary in tail.probes else next(linear, next(iter(tail.probes)))
+    return key, tail.probes[key]
+
+
+def summary(looks: Sequence[Look]) -> str:
+    """4 runs: 1 running, 3 finished."""
+    states = [look.state for look in looks]
+    counted = [f"{states.count(state)} {state}" for state in STATES if state in states]
+    return f"{plural(len(looks), 'run')}: {', '.join(counted)}."
+
+
+def table(looks: Sequence[Look], folder: Path) -> list[str]:
+    """A line a run, in columns."""
+    rows = [_COLUMNS, *(_row(look, folder) for look in looks)]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS) - 1)]
+    return [
+        "  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        for row in rows
+    ]
+
+
+def _row(look: Look, folder: Path) -> tuple[str, ...]:
+    inside = os.path.relpath(look.run, folder)
+    return (
+        f"{look.run.parent.name}/{look.run.name}" if inside == "." else inside,
+        look.state,
+        "" if look.total_steps is None else f"{look.step:,} of {look.total_steps:,}",
+        "" if look.eta_s is None else duration(look.eta_s / 3600),
+        "" if look.patches_per_s is None else f"{look.patches_per_s:,.0f}",
+        "" if look.probe is None else f"{look.probe[0].removeprefix('probe/')} {look.probe[1]:.3f}",
+        str(look.requeues),
+        look.why,
+    )
+
+
+def answer(looks: Sequence[Look], folder: Path) -> dict[str, Any]:
+    """For `python -m pathssl status`."""
+    rows = [asdict(look) | {"run": str(look.run), "ended": look.state in _ENDED} for look in looks]
+    return {"text": "\n".join([*table(looks, folder), "", summary(looks)]), "summary": summary(looks), "runs": rows}
+
+
+def watch(folder: Path) -> Iterator[list[Look]]:
+    """Looks again and again, until every run has ended."""
+    while True:
+        looks = look_at(all_runs(folder))
+        yield looks
+        if all(look.state in _ENDED for look in looks):
+            return

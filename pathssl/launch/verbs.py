@@ -1,0 +1,56 @@
+"""`python -m pathssl status | retry | plan | sweep`: what is asked of many runs."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+_BETWEEN_LOOKS_S = 5.0
+_CLEAR = "\x1b[2J\x1b[H"
+
+
+def add_launch_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """add(name, help, example, run) gives a verb's parser."""
+    _add_status(add)
+    _add_retry(add)
+
+
+def _add_status(add: Callable[..., argparse.ArgumentParser]) -> None:
+    help_ = "a line per run: state, step, ETA, patches/s, last probe, requeues, error"
+    parser = add("status", help_, "status outputs/demo --watch", _status)
+    parser.add_argument("folder", type=Path, help="a run, a study, or the output_dir of studies")
+    parser.add_argument("--watch", action="store_true", help="look again every 5 s, until all have ended")
+
+
+def _status(options: argparse.Namespace) -> dict[str, Any]:
+    from pathssl.launch.status import all_runs, answer, look_at, watch
+
+    if not options.watch:
+        return answer(look_at(all_runs(options.folder)), options.folder)
+    looks = []
+    try:
+        for looks in watch(options.folder):
+            said = answer(looks, options.folder)
+            if not options.json:
+                print(f"{_CLEAR if sys.stdout.isatty() else ''}{said['text']}\n", flush=True)
+            if not all(row["ended"] for row in said["runs"]):
+                time.sleep(_BETWEEN_LOOKS_S)
+    except KeyboardInterrupt:
+        pass
+    return answer(looks, options.folder) | ({} if options.json else {"text": "" if looks else "Nothing seen yet."})
+
+
+def _add_retry(add: Callable[..., argparse.ArgumentParser]) -> None:
+    help_ = "start again what failed or was lost, where it ran before; finished runs are never repeated"
+    parser = add("retry", help_, "retry outputs/demo --dry-run", _retry)
+    parser.add_argument("folder", type=Path, help="a run, a study, or the output_dir of studies")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be started, and start nothing")
+
+
+def _retry(options: argparse.Namespace) -> dict[str, Any]:
+    from pathssl.launch.retry import retry
+    from pathssl.launch.status import all_runs
+
+    return retry(all_runs(options.folder), dry_run=options.dry_run)

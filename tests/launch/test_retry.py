@@ -1,0 +1,73 @@
+"""`python -m pathssl retry`: what failed or was lost is started again, and nothing else."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+import yaml
+from programs import ROOT, pathssl, train
+
+from pathssl.launch.retry import retry
+from pathssl.records import find_runs, read_metrics, read_status, write_status
+
+
+def a_run(run, state, error=None, **environment):
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(yaml.safe_dump({"train": {"device": "cpu", "threads": 1}}))
+    (run / "environment.json").write_text(json.dumps(environment))
+    write_status(run, state, step=3, total_steps=8, patches_seen=24, host=None, job_id=None, error=error)
+    return run
+
+
+def test_a_dry_run_says_what_would_be_started_again_and_starts_nothing(tmp_path):
+    line = {
+        "command": "python train.py teacher=m0.9 'augmentation.local_scale=[0.1, 0.4]'",
+        "folder": str(tmp_path),
+        "processes": 1,
+    }
+    failed = a_run(tmp_path / "a" / "seed0", "failed", error="Traceback\nOSError: disk", **line)
+    for state in ("finished", "preempted", "queued"):
+        a_run(tmp_path / state / "seed0", state, **line)
+    answer = retry(find_runs(tmp_path), dry_run=True)
+    assert answer["text"] == f"1 run of 4:\n  {failed}: failed (OSError: disk); again on this machine"
+    (row,) = answer["again"]
+    assert row["overrides"] == ["teacher=m0.9", "augmentation.local_scale=[0.1, 0.4]"] and answer["left_alone"] == 3
+    assert read_status(failed)["state"] == "failed"
+
+
+def test_where_all_is_well_there_is_nothing_to_do(tmp_path):
+    answer = retry([a_run(tmp_path / "a" / "seed0", "finished")], dry_run=False)
+    assert (
+        answer["again"] == []
+        and answer["text"] == "Nothing to do: none of 1 run failed or was lost."
+        and not answer["broken"]
+    )
+
+
+@pytest.mark.slow
+def test_lost_and_failed_runs_are_run_again_and_the_finished_one_is_not(small, tmp_path):
+    assert train(*small, "teacher=m0.9", cwd=tmp_path).returncode == 0
+    (whole,) = find_runs(tmp_path / "outputs" / "small")
+    finished = read_status(whole)
+    assert train(*small, "optim.base_lr=1e30", "schedule.warmup=0.0", cwd=tmp_path).returncode == 1
+    longer = [*small, "train.patches=2400", "seed=5"]
+    with subprocess.Popen(
+        [sys.executable, str(ROOT / "train.py"), *longer], cwd=tmp_path, stdout=subprocess.DEVNULL
+    ) as process:
+        until = time.monotonic() + 120
+        while not any((read_status(run) or {}).get("step") for run in tmp_path.glob("outputs/small/*/seed5")):
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.05)
+        process.kill()
+    done = pathssl("retry", "outputs/small", cwd=tmp_path)
+    (failed,) = (run for run in find_runs(tmp_path / "outputs" / "small") if read_status(run)["state"] == "failed")
+    assert done.returncode == 1 and done.stdout.endswith(
+        f"\n1 run failed again: outputs/small/{failed.parent.name}/seed0.\n"
+    )
+    assert (read_status(failed)["state"], read_status(failed)["starts"]) == ("failed", 2)
+    (lost,) = tmp_path.glob("outputs/small/*/seed5")
+    assert (read_status(lost)["state"], read_status(lost)["starts"]) == ("finished", 2)
+    assert [row["step"] for row in read_metrics(lost)][-1] == 300
+    assert read_status(whole) == finished
