@@ -22,7 +22,7 @@ _LONGEST_NAME = 100
 
 def arm_name(overrides: Sequence[str]) -> str:
     """The overrides that were typed or swept, sorted, without bookkeeping, as in `model=vits8,teacher=m0.99`; else `default`."""
-    kept = sorted(o.lstrip("+~") for o in overrides if re.split(r"[.=@/]", o.lstrip("+~"))[0] not in BOOKKEEPING)
+    kept = sorted(o.lstrip("+~") for o in overrides if _names_the_arm(o))
     if not kept:
         return "default"
     name = re.sub(r"[^A-Za-z0-9._=,+-]", "_", ",".join(kept))
@@ -30,6 +30,20 @@ def arm_name(overrides: Sequence[str]) -> str:
         # What had to be cut or replaced is told apart by a hash of the whole.
         name = f"{name[: _LONGEST_NAME - 9]}-{hashlib.sha256(','.join(kept).encode()).hexdigest()[:8]}"
     return name
+
+
+def choices(overrides: Sequence[str]) -> dict[str, Any]:
+    """The overrides that name the arm, and the seed, as {key: value}."""
+    from hydra.core.override_parser.overrides_parser import (
+        OverridesParser,  # here: those who only name folders need it not
+    )
+
+    kept = [o for o in overrides if _names_the_arm(o) or o.startswith("seed=")]
+    return {o.get_key_element().lstrip("+~"): o.value() for o in OverridesParser.create().parse_overrides(kept)}
+
+
+def _names_the_arm(override: str) -> bool:
+    return re.split(r"[.=@/]", override.lstrip("+~"))[0] not in BOOKKEEPING
 
 
 def run_folder(config: Mapping[str, Any], arm: str) -> Path:

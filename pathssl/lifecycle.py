@@ -13,6 +13,8 @@ from typing import Any
 from pathssl.distributed import ElsewhereError, is_main, rank, world_size
 from pathssl.errors import UserError
 from pathssl.records import read_status, write_status
+from pathssl.training.interrupt import Interrupted
+from pathssl.training.tracking import ended_by_agent
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ class Status:
     def __exit__(self, kind, error, trace) -> None:
         if error is None or isinstance(error, KeyboardInterrupt):
             if is_main():
-                self._write("finished" if error is None else "preempted")
+                self._write("finished" if error is None else "preempted", for_good=_for_good(error))
         elif not isinstance(error, ElsewhereError):
             text = "".join(traceback.format_exception(kind, error, trace))
             where = f" in process {rank()} of {world_size()}" if world_size() > 1 else ""
@@ -68,7 +70,7 @@ class Status:
                 log.error(text)
                 raise Failed(f"{self.folder} failed{where}: {error}") from error
 
-    def _write(self, state: str, error: str | None = None, **start: Any) -> None:
+    def _write(self, state: str, error: str | None = None, for_good: bool = False, **start: Any) -> None:
         step = self.step if is_main() else (read_status(self.folder) or {}).get("step", self.step)
         write_status(
             self.folder,
@@ -77,10 +79,14 @@ class Status:
             total_steps=self.total_steps,
             patches_seen=step * self.batch_size,
             host=platform.node(),
-            job_id=slurm_job(),
+            job_id=None if for_good else slurm_job(),  # nobody is to ask what has become of it
             error=error,
             **start,
         )
+
+
+def _for_good(error: BaseException | None) -> bool:
+    return isinstance(error, Interrupted) and ended_by_agent(error)
 
 
 def slurm_job() -> str | None:

@@ -118,12 +118,13 @@ def retention(config: Mapping[str, Any], folder: Path, recipe: Recipe) -> Retent
 
 
 @contextmanager
-def tracker(config: Mapping[str, Any], folder: Path, name: str) -> Iterator[Tracker]:
-    """The tracker of a run, told at the end whether it ended well."""
-    made = Tracker(folder, wandb=config["logger"]["wandb"], config=config, name=name, group=str(config["study"]))
-    exit_code = 1
+def tracker(config: Mapping[str, Any], folder: Path, arm: str, choices: Mapping[str, Any]) -> Iterator[Tracker]:
+    """The tracker of a run, told at the end how the run ended. choices: what was typed or swept."""
+    name, group = f"{arm}/seed{config['seed']}", str(config["study"])
+    made = Tracker(folder, wandb=config["logger"]["wandb"], config=config, choices=choices, name=name, group=group)
     try:
         yield made
-        exit_code = 0
-    finally:
-        made.close(exit_code)
+    except BaseException as error:
+        made.close(error)
+        raise
+    made.close()

@@ -19,7 +19,7 @@ from pathssl.distributed import ElsewhereError, check_batch, from_main, is_main,
 from pathssl.environment import describe_environment
 from pathssl.errors import UserError
 from pathssl.files import locked_or_refused, write_atomic
-from pathssl.identity import arm_name, config_text, refuse_other_run, run_folder
+from pathssl.identity import arm_name, choices, config_text, refuse_other_run, run_folder
 from pathssl.lifecycle import Failed, Status, log_file
 from pathssl.make import make
 from pathssl.records import read_json, read_status
@@ -27,6 +27,7 @@ from pathssl.training.interrupt import Interrupted
 from pathssl.training.journal import Journal
 from pathssl.training.optimiser import learning_rate, teacher_momentum
 from pathssl.training.recipe import Recipe
+from pathssl.training.tracking import ended_by_agent, last_saved_step, of_agent
 from pathssl.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ def main(config: DictConfig) -> int:
         level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stdout, force=True
     )
     try:
-        run(resolved(config), arm_name(HydraConfig.get().overrides.task))
+        typed = HydraConfig.get().overrides.task
+        run(resolved(config), arm_name(typed), choices(typed))
     except UserError as error:
         print(error, file=sys.stderr)
         return CALLED_WRONGLY
@@ -51,7 +53,7 @@ def main(config: DictConfig) -> int:
         return 1
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
-        return INTERRUPTED
+        return 0 if ended_by_agent(stopped) else INTERRUPTED
     return 0
 
 
@@ -63,8 +65,11 @@ def resolved(config: DictConfig) -> dict[str, Any]:
         raise UserError(f"{error.full_key} must be given, as in {error.full_key}=...") from error
 
 
-def run(config: dict[str, Any], arm: str) -> Path:
-    """The folder of the finished run. Where the folder holds a part of this run already, it is finished from there."""
+def run(config: dict[str, Any], arm: str, choices: Mapping[str, Any] | None = None) -> Path:
+    """The folder of the finished run. Where the folder holds a part of this run already, it is finished from there.
+
+    choices: the overrides by name, for who watches.
+    """
     check(config)
     sources.check_tasks(config)
     config["derived"] = derived(config)
@@ -73,12 +78,12 @@ def run(config: dict[str, Any], arm: str) -> Path:
     deterministic(config["train"]["deterministic"])
     device = distributed.start(kind)
     logging.getLogger().setLevel(logging.INFO if is_main() else logging.WARNING)
-    folder = _run(config, arm, device)
+    folder = _run(config, arm, choices or {}, device)
     distributed.stop()
     return folder
 
 
-def _run(config: dict[str, Any], arm: str, device: torch.device) -> Path:
+def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: torch.device) -> Path:
     """As `run`, in one of the processes that train the model."""
     folder = run_folder(config, arm)
     bf16 = parts.bf16(config["train"]["precision"], device.type)
@@ -100,6 +105,9 @@ def _run(config: dict[str, Any], arm: str, device: torch.device) -> Path:
             raise UserError(f"{error}{_slides_lost(folder, data.describe())}") from error
     if from_main((read_status(folder) or {}).get("state") == "finished"):
         log.info("%s is finished; nothing to do.", folder)
+        if is_main() and of_agent():
+            with parts.tracker(config, folder, arm, choices) as tracker:
+                tracker.log_again(config["derived"]["total_steps"])
         return folder
     with ExitStack() as stack:
         probes = tracker = None
@@ -118,7 +126,8 @@ def _run(config: dict[str, Any], arm: str, device: torch.device) -> Path:
             write_atomic(folder / "environment.json", _json(describe_environment() | {"processes": world_size()}))
             write_atomic(folder / "data.json", _json(data.describe()))
             sources.draw_pictures(folder / "pictures", data, views)
-            tracker = stack.enter_context(parts.tracker(config, folder, f"{arm}/seed{config['seed']}"))
+            tracker = stack.enter_context(parts.tracker(config, folder, arm, choices))
+            tracker.log_again(last_saved_step(folder))
             _say_what_starts(config, recipe, objective, device, data, micro_batch)
         sentinels = parts.sentinels(config, objective)
         Trainer(

@@ -4,7 +4,7 @@ import contextlib
 import os
 import shlex
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +15,35 @@ from pathssl.records import read_config, read_json, read_submission
 from pathssl.report.words import plural
 
 _AGAIN = ("failed", "lost")
+SLURM, HERE = "again on SLURM", "again on this machine"
+BY_HAND = "left to whoever started it (by sbatch or an agent): the same command goes on"
 
 
 def retry(runs: Sequence[Path], *, dry_run: bool) -> dict[str, Any]:
-    """The answer of `python -m pathssl retry`. Runs that are there, or that anybody is at, are left alone."""
+    """The answer of `python -m pathssl retry`. Runs that have finished, or that are being run, are left alone."""
     looks = look_at(runs)
-    again = [look for look in looks if look.state in _AGAIN]
-    sent = [look for look in again if read_submission(look.run)]
-    here = [look for look in again if not read_submission(look.run)]
-    rows = [
-        {"run": str(look.run), "state": look.state, "why": look.why, "on": "SLURM" if look in sent else "this machine"}
-        for look in again
-    ]
-    text = _said(looks, rows)
-    started = {str(look.run): starting_line(look.run) for look in here}  # before anything is sent: these may be refused
-    failed: list[str] = []
+    again = [(look, _place(look.run)) for look in looks if look.state in _AGAIN]
+    sent, here = ([look.run for look, place in again if place == wanted] for wanted in (SLURM, HERE))
+    lines = {run: starting_line(run) for run in here}  # before anything is sent: these may be refused
+    failed: list[Path] = []
     if not dry_run:
         if sent:
             from pathssl.launch.submit import resubmit
 
-            resubmit([look.run for look in sent])
-        failed = _run_here(here)
-        text += f"\n{plural(len(failed), 'run')} failed again: {', '.join(failed)}." if failed else ""
-    rows = [row | {"overrides": started.get(row["run"], (None, None, None))[0]} for row in rows]
+            resubmit(sent)
+        failed = _run_here(lines)
+    text = _said(again, len(looks))
+    text += f"\n{plural(len(failed), 'run')} failed again: {', '.join(map(str, failed))}." if failed else ""
+    rows = [
+        {
+            "run": str(look.run),
+            "state": look.state,
+            "why": look.why,
+            "on": place,
+            "overrides": _overrides(look.run, lines),
+        }
+        for look, place in again
+    ]
     return {
         "text": text,
         "again": rows,
@@ -47,13 +53,21 @@ def retry(runs: Sequence[Path], *, dry_run: bool) -> dict[str, Any]:
     }
 
 
-def _said(looks: Sequence[Look], rows: Sequence[dict[str, str]]) -> str:
-    if not rows:
-        return f"Nothing to do: none of {plural(len(looks), 'run')} failed or was lost."
-    lines = [f"{plural(len(rows), 'run')} of {len(looks)}:"]
-    return "\n".join(
-        [*lines, *(f"  {row['run']}: {row['state']} ({row['why']}); again on {row['on']}" for row in rows)]
-    )
+def _place(run: Path) -> str:
+    if read_submission(run):
+        return SLURM
+    return BY_HAND if (read_json(run / "environment.json") or {}).get("slurm_job_id") else HERE
+
+
+def _overrides(run: Path, lines: Mapping[Path, tuple[list[str], str, int]]) -> list[str] | None:
+    return lines[run][0] if run in lines else (read_submission(run) or {}).get("overrides")
+
+
+def _said(again: Sequence[tuple[Look, str]], count: int) -> str:
+    if not again:
+        return f"Nothing to do: none of {plural(count, 'run')} failed or was lost."
+    lines = [f"  {look.run}: {look.state} ({look.why}); {place}" for look, place in again]
+    return "\n".join([f"{plural(len(again), 'run')} of {count}:", *lines])
 
 
 def starting_line(run: Path) -> tuple[list[str], str, int]:
@@ -66,15 +80,14 @@ def starting_line(run: Path) -> tuple[list[str], str, int]:
     return shlex.split(environment["command"])[2:], environment["folder"], environment["processes"]
 
 
-def _run_here(looks: Sequence[Look]) -> list[str]:
+def _run_here(lines: Mapping[Path, tuple[list[str], str, int]]) -> list[Path]:
     """Runs them in the local queue; gives those that failed again."""
     queues = defaultdict(list)
-    for look in looks:
-        overrides, folder, processes = starting_line(look.run)
-        config = read_config(look.run)
-        gpus = config["train"]["device"] != "cpu"
-        key = (folder, processes, config["train"]["threads"], gpus, str(look.run.absolute().parents[1]))
-        queues[key].append((overrides, look.run))
+    for run, (overrides, folder, processes) in lines.items():
+        train = read_config(run)["train"]
+        queues[folder, processes, train["threads"], train["device"] != "cpu", run.absolute().parents[1]].append(
+            (overrides, run)
+        )
     failed = []
     for (folder, processes, threads, gpus, study), jobs in queues.items():
         with _inside(folder):
@@ -84,9 +97,9 @@ def _run_here(looks: Sequence[Look]) -> list[str]:
                 processes=processes,
                 gpus=visible_gpus() if gpus else [],
                 threads=threads,
-                study_folder=study,
+                study_folder=str(study),
             )
-        failed += [str(run) for (_, run), code in zip(jobs, codes, strict=True) if code]
+        failed += [run for (_, run), code in zip(jobs, codes, strict=True) if code]
     return failed
 
 

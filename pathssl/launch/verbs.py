@@ -7,6 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from pathssl.errors import UserError
+
 _BETWEEN_LOOKS_S = 5.0
 _CLEAR = "\x1b[2J\x1b[H"
 
@@ -15,6 +17,7 @@ def add_launch_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     """add(name, help, example, run) gives a verb's parser."""
     _add_status(add)
     _add_retry(add)
+    _add_sweep(add)
 
 
 def _add_status(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -54,3 +57,35 @@ def _retry(options: argparse.Namespace) -> dict[str, Any]:
     from pathssl.launch.status import all_runs
 
     return retry(all_runs(options.folder), dry_run=options.dry_run)
+
+
+def _add_sweep(add: Callable[..., argparse.ArgumentParser]) -> None:
+    help_ = "write a study as a W&B sweep: a grid, or a search that ends poor arms early; its agents start our runs"
+    parser = add("sweep", help_, "sweep experiment=demo --method bayes", _sweep)
+    help_ = "as for train.py -m; `key=interval(a,b)` and `key=tag(log,interval(a,b))` are ranges to search"
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=help_)
+    parser.add_argument("--method", choices=("grid", "random", "bayes"), default="grid", help="default: grid")
+    help_ = "a probe's key in metrics.jsonl (default: the study's report.primary, on validation images)"
+    parser.add_argument("--metric", metavar="KEY", help=help_)
+    help_ = "Hyperband ends poor arms from the N-th probe on; 0: none is ended (default: 3, for a grid 0)"
+    parser.add_argument("--stop-after", type=int, metavar="N", help=help_)
+    parser.add_argument(
+        "--processes", type=int, default=1, metavar="P", help="of one run, started by torchrun (default: 1)"
+    )
+    parser.add_argument("--to", type=Path, metavar="FILE", help="default: sweep.yaml in the study's folder")
+
+
+def _sweep(options: argparse.Namespace) -> dict[str, Any]:
+    for name in ("stop_after", "processes"):
+        if (value := getattr(options, name)) is not None and value < (least := int(name == "processes")):
+            raise UserError(f"--{name.replace('_', '-')} {value}: give {least} or more.")
+    from pathssl.launch.sweep_file import write_sweep
+
+    return write_sweep(
+        options.overrides,
+        method=options.method,
+        metric=options.metric,
+        stop_after=options.stop_after,
+        processes=options.processes,
+        to=options.to,
+    )

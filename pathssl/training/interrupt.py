@@ -14,7 +14,9 @@ _SIGNALS = (signal.SIGTERM, signal.SIGUSR2, signal.SIGINT)
 
 
 class Interrupted(KeyboardInterrupt):
-    """The run saved its state and stopped because it was asked to."""
+    """The run saved its state and stopped because it was asked to, here by `signal` or in another of its processes."""
+
+    signal: int | None = None
 
 
 class Interrupt:
@@ -28,7 +30,9 @@ class Interrupt:
         self._before = {number: signal.signal(number, self._heard) for number in _SIGNALS}
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, Interrupted):
+            error.signal = self.signal
         for number, handler in self._before.items():
             signal.signal(number, handler)
 

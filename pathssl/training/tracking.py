@@ -2,65 +2,119 @@
 
 import logging
 import os
+import signal
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pathssl.files import write_atomic
-from pathssl.records import append_metrics
+from pathssl.records import append_metrics, read_metrics
+from pathssl.training.checkpoints import Checkpoints
+from pathssl.training.interrupt import Interrupted
 
 log = logging.getLogger(__name__)
+_INIT_S, _FINISH_S = 30.0, 120.0  # that W&B may keep a run waiting, at its start and at its end
+_ENDED_WELL, _STOPPED = 0, 75
+
+
+def of_agent() -> bool:
+    """Whether an agent of a W&B sweep started this run."""
+    return "WANDB_SWEEP_ID" in os.environ
+
+
+def ended_by_agent(stop: Interrupted) -> bool:
+    """Whether an agent ended the run, for good: it sends SIGTERM. After other signals, such as SLURM's warning, the run goes on."""
+    return of_agent() and stop.signal in (signal.SIGTERM, None)  # None: another process of the run heard it
 
 
 class Tracker:
-    """Writes rows to `run`/metrics.jsonl and, where `wandb` has settings {project, entity, mode}, to W&B."""
+    """Writes rows to `run`/metrics.jsonl and, where `wandb` has settings {project, entity, mode}, to W&B.
 
-    def __init__(self, run: Path, *, wandb: Mapping[str, Any] | None, config: Mapping[str, Any], name: str, group: str):
+    choices: what was typed or swept, {key: value}, which W&B shows as columns of its own.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        *,
+        wandb: Mapping[str, Any] | None,
+        config: Mapping[str, Any],
+        choices: Mapping[str, Any],
+        name: str,
+        group: str,
+    ):
         self.run = Path(run)
-        self._mirror = _Mirror(self.run, wandb, config, name, group) if wandb else None
+        self._mirror = _Mirror(self.run, wandb, config, choices, name, group) if wandb else None
 
     def log(self, row: Mapping[str, float]) -> None:
         append_metrics(self.run, row)
         if self._mirror:
             self._mirror.call("log", dict(row))
 
-    def close(self, exit_code: int) -> None:
-        if self._mirror:
-            self._mirror.call("finish", exit_code=exit_code)
+    def log_again(self, last_step: int) -> None:
+        """Mirrors the rows of a run that another W&B run has, up to `last_step`: an agent may draw what was trained before."""
+        if self._mirror and self._mirror.is_new:
+            for row in read_metrics(self.run):
+                if row["step"] <= last_step:
+                    self._mirror.call("log", row)
 
-
-def _id(run: Path) -> str:
-    """The W&B id of this run folder: drawn once and kept in it, so that a resumed run is the same and no other run is."""
-    path = run / "wandb_id.txt"
-    if not path.is_file():
-        write_atomic(path, uuid.uuid4().hex[:16])
-    return path.read_text().strip()
+    def close(self, error: BaseException | None = None) -> None:
+        """error: what ended the run, where it did not finish."""
+        if self._mirror is None:
+            return
+        code = 1 if error else _ENDED_WELL
+        if isinstance(error, Interrupted):
+            code = _ENDED_WELL if ended_by_agent(error) else _STOPPED
+            if code == _STOPPED:  # it goes on; of a sweep's run, an agent is told to take it up
+                self._mirror.call("mark_preempting")
+        self._mirror.call("finish", exit_code=code)
 
 
 class _Mirror:
-    """A W&B run that says once that it failed, and is then silent."""
+    """A W&B run that says once that it failed, and is then silent.
 
-    def __init__(self, run: Path, settings: Mapping[str, Any], config: Mapping[str, Any], name: str, group: str):
+    Its id is drawn once and kept in the folder, so that a resumed run is the same and no other run is; where an agent gives another one,
+    the folder has that from then on. is_new: W&B has no rows of the folder under this id.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        settings: Mapping[str, Any],
+        config: Mapping[str, Any],
+        choices: Mapping[str, Any],
+        name: str,
+        group: str,
+    ):
         self._run = None
         os.environ.setdefault("WANDB_SILENT", "true")
         import wandb  # half a second, for those who use it
 
         self._errors = (wandb.Error, OSError, RuntimeError, ValueError)
+        known = run / "wandb_id.txt"
+        before = known.read_text().strip() if known.is_file() else None
+        given = os.environ.get("WANDB_RUN_ID") if of_agent() else None
+        id_ = given or before or uuid.uuid4().hex[:16]
+        self.is_new = id_ != before
         try:
             self._run = wandb.init(
                 project=settings["project"],
                 entity=settings["entity"],
                 mode=settings["mode"],
                 dir=str(run),
-                id=_id(run),
+                id=None if given else id_,  # which W&B reads itself
                 resume="allow",
                 name=name,
                 group=group,
                 config={"config": dict(config)},
+                settings=wandb.Settings(init_timeout=_INIT_S, finish_timeout=_FINISH_S, finish_timeout_raises=True),
             )
+            # An agent has written what it swept, and locked it.
+            self._run.config.update({key: value for key, value in choices.items() if key not in self._run.config})
             self._run.define_metric("patches_seen")
             self._run.define_metric("*", step_metric="patches_seen")
+            write_atomic(known, id_)
         except self._errors as error:
             self._give_up(error)
 
@@ -74,3 +128,8 @@ class _Mirror:
     def _give_up(self, error: Exception) -> None:
         self._run = None
         log.warning("Weights & Biases failed (%s); the run goes on, and metrics.jsonl has everything.", error)
+
+
+def last_saved_step(run: Path) -> int:
+    """The step that the run goes on from; -1 where nothing was saved."""
+    return (Checkpoints(run).steps() or [-1])[-1]

@@ -46,6 +46,12 @@ def test_where_all_is_well_there_is_nothing_to_do(tmp_path):
     )
 
 
+def test_what_somebody_else_sent_to_a_cluster_is_not_run_on_the_machine_of_whoever_asks(tmp_path):
+    run = a_run(tmp_path / "a" / "seed0", "failed", command="python train.py", folder="/", slurm_job_id="7")
+    answer = retry([run], dry_run=False)
+    assert "the same command goes on" in answer["text"] and read_status(run)["state"] == "failed"
+
+
 @pytest.mark.slow
 def test_lost_and_failed_runs_are_run_again_and_the_finished_one_is_not(small, tmp_path):
     assert train(*small, "teacher=m0.9", cwd=tmp_path).returncode == 0

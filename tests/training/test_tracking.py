@@ -47,23 +47,48 @@ def _records(folder):
             yield record
 
 
+def flat_config(records) -> dict:
+    """The top of W&B's config after everything that was written to it."""
+    config = {}
+    for record in records:
+        updates = (
+            [record.run.config] if record.HasField("run") else [record.config] if record.HasField("config") else []
+        )
+        config |= {item.key: json.loads(item.value_json) for update in updates for item in update.update if item.key}
+    return config
+
+
+def summary(records) -> dict:
+    """W&B's summary of the run."""
+    items = [item for record in records if record.HasField("summary") for item in record.summary.update]
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
+def history(records) -> list[dict]:
+    """The rows that W&B has, without its own columns."""
+    rows = [
+        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
+        for record in records
+        if record.HasField("history")
+    ]
+    return [{key: value for key, value in row.items() if not key.startswith("_")} for row in rows]
+
+
 def test_the_mirror_holds_the_rows_the_config_and_the_step_metric(tmp_path, monkeypatch):
     monkeypatch.delenv("WANDB_MODE", raising=False)
     run = tmp_path / "study" / "teacher=m0.99" / "seed0"
     run.mkdir(parents=True)
     config = {"teacher": {"momentum": 0.99}, "seed": 0}
-    tracker = Tracker(run, wandb=SETTINGS, config=config, name="teacher=m0.99/seed0", group="study")
+    choices = {"teacher": "m0.99", "optim.base_lr": 0.001, "seed": 0}
+    tracker = Tracker(run, wandb=SETTINGS, config=config, choices=choices, name="teacher=m0.99/seed0", group="study")
     for row in ROWS:
         tracker.log(row)
-    tracker.close(0)
+    tracker.close()
     assert read_metrics(run) == ROWS
     records = offline_records(run)
-    history = [
-        {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in record.history.item}
-        for record in records
-        if record.HasField("history")
-    ]
-    assert [{k: v for k, v in row.items() if not k.startswith("_")} for row in history] == ROWS
+    assert history(records) == ROWS
+    assert {key: value for key, value in flat_config(records).items() if key in choices} == choices
+    assert summary(records)["probe/synthetic/linear/test/balanced_accuracy"] == 0.5  # by which the sweep's page ranks
     started = next(record.run for record in records if record.HasField("run"))
     assert (started.project, started.run_group, started.display_name) == ("pathssl", "study", "teacher=m0.99/seed0")
     settings = {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in started.config.update}
@@ -78,11 +103,11 @@ def test_a_resumed_run_keeps_its_id_and_another_folder_has_another(tmp_path, mon
     for place in ("here", "there"):
         run = tmp_path / place / "study" / "arm" / "seed0"
         run.mkdir(parents=True)
-        Tracker(run, wandb=SETTINGS, config={}, name="n", group="g").close(0)
+        Tracker(run, wandb=SETTINGS, config={}, choices={}, name="n", group="g").close()
         ids[place] = next(record.run.run_id for record in offline_records(run) if record.HasField("run"))
         assert ids[place] == (run / "wandb_id.txt").read_text()
         shutil.rmtree(run / "wandb")
-        Tracker(run, wandb=SETTINGS, config={}, name="n", group="g").close(0)
+        Tracker(run, wandb=SETTINGS, config={}, choices={}, name="n", group="g").close()
         assert ids[place] == next(record.run.run_id for record in offline_records(run) if record.HasField("run"))
     assert ids["here"] != ids["there"]
 
@@ -94,9 +119,9 @@ def test_a_failing_mirror_costs_nothing_but_the_mirror(tmp_path, caplog, monkeyp
         raise wandb.Error("no such place")
 
     monkeypatch.setattr(wandb, "init", refuse)
-    tracker = Tracker(tmp_path, wandb=SETTINGS, config={}, name="n", group="g")
+    tracker = Tracker(tmp_path, wandb=SETTINGS, config={}, choices={}, name="n", group="g")
     for row in ROWS:
         tracker.log(row)
-    tracker.close(0)
+    tracker.close()
     assert read_metrics(tmp_path) == ROWS
     assert caplog.text.count("Weights & Biases failed (no such place)") == 1

@@ -1,0 +1,101 @@
+"""`-m` lines, taken apart as Hydra's sweeper does: what is fixed, what is swept, and the overrides of each run."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
+
+from pathssl.complaints import CONF, check_options, suggestions
+from pathssl.errors import UserError
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Any number between the two; `log`: by its logarithm."""
+
+    low: float
+    high: float
+    log: bool
+
+
+@dataclass(frozen=True)
+class Grid:
+    """fixed: overrides that all runs share. swept: {key: the values, as they are typed, or an interval}."""
+
+    fixed: list[str]
+    swept: dict[str, list[str] | Interval]
+
+    def jobs(self) -> list[list[str]]:
+        """The overrides of each run, the last key's values first, as Hydra's sweeper deals them out."""
+        for key, values in self.swept.items():
+            if isinstance(values, Interval):
+                raise UserError(
+                    f"{key} is swept over an interval: name its values, or search with `python -m pathssl sweep`."
+                )
+        ways = [[f"{key}={value}" for value in values] for key, values in self.swept.items()]
+        return [[*self.fixed, *chosen] for chosen in product(*ways)]
+
+
+def read_grid(overrides: Sequence[str]) -> Grid:
+    """The grid of what was typed and of the experiment's hydra.sweeper.params, over which what was typed wins."""
+    check_options([o for o in overrides if "(" not in o])
+    with complained(overrides):
+        typed = OverridesParser.create().parse_overrides(list(overrides))
+        fixed = [o for o in typed if not o.is_sweep_override()]
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            params = compose("config", [o.input_line for o in fixed], return_hydra_config=True).hydra.sweeper.params
+        own = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in (params or {}).items()])
+    by_key = {o.get_key_element(): o for o in [*own, *typed]}
+    sweeps = {key: o for key, o in by_key.items() if o.is_sweep_override()}
+    return Grid(
+        [
+            f"{key}={o.get_value_element_as_str()}" if "=" in o.input_line else key
+            for key, o in by_key.items()
+            if key not in sweeps
+        ],
+        {key: _values(o) for key, o in sweeps.items()},
+    )
+
+
+def _values(override: Override) -> list[str] | Interval:
+    if override.is_discrete_sweep():
+        return list(override.sweep_string_iterator())
+    swept = override.value()
+    return Interval(swept.start, swept.end, "log" in swept.tags)
+
+
+def compose_runs(jobs: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
+    """The resolved config of each run, with Hydra's part of it under "hydra"."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for overrides in jobs:
+            with complained(overrides):
+                config = compose("config", list(overrides), return_hydra_config=True)
+                launcher = config.hydra.launcher
+                yield plain(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"])) | {
+                    "hydra": {"launcher": plain(launcher)}
+                }
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """As plain values; UserError for one that must be given and was not."""
+    try:
+        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+    except MissingMandatoryValue as error:
+        raise UserError(f"{error.full_key} must be given, as in {error.full_key}=...") from error
+
+
+@contextmanager
+def complained(overrides: Sequence[str]) -> Iterator[None]:
+    """Hydra's complaints as UserErrors, with a suggestion."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError("\n".join([str(error), *suggestions(overrides)])) from error
