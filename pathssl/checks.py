@@ -49,6 +49,9 @@ def check(config: Mapping[str, Any]) -> None:
     for key in ("checkpoint_every", "log_every"):
         if not 0 < train[key] <= 1:
             raise UserError(f"train.{key}={train[key]} is a fraction of training: above 0, at most 1.")
+    most = config["budget"]["max_gpu_hours"]
+    if most is not None and (isinstance(most, bool) or not isinstance(most, int | float) or most < 0):
+        raise UserError(f"budget.max_gpu_hours={most} must be a number of hours, or null for no limit.")
     path = config["init"]["path"]
     if path is not None and not Path(path).is_file():
         raise UserError(f"init.path={path} is not a file.")

@@ -18,3 +18,8 @@ def warmup_cosine(peak: float, end: float, warmup: float, progress: float) -> fl
 def linear(start: float, end: float, fraction: float, progress: float) -> float:
     """Linear from `start` to `end` during the first `fraction` of training, then `end`."""
     return end if progress >= fraction else start + (end - start) * progress / fraction
+
+
+def steps_every(fraction: float, total_steps: int) -> set[int]:
+    """Steps at distances of this fraction of training, with the first (0) and the last."""
+    return {*range(0, total_steps, max(1, round(fraction * total_steps))), total_steps}

@@ -11,7 +11,9 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "errors": 0,  # the ground itself
     **dict.fromkeys(["files", "seeding", "worker"], 0.5),
-    **dict.fromkeys(["schedules", "records", "replaced", "determinism", "distributed", "environment", "metrics"], 1),
+    **dict.fromkeys(
+        ["schedules", "records", "replaced", "flops", "determinism", "distributed", "environment", "metrics"], 1
+    ),
     **dict.fromkeys(["slides", "augment", "models", "report"], 2),
     **dict.fromkeys(["data", "objectives"], 3),
     **dict.fromkeys(["probes"], 4),

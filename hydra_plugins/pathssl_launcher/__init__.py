@@ -17,7 +17,7 @@ class LocalLauncher(Launcher):
         self.parallel, self.processes = parallel, processes
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
-        self.config = config
+        self.config, self.config_loader = config, hydra_context.config_loader
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
         from pathssl.errors import UserError
@@ -25,6 +25,7 @@ class LocalLauncher(Launcher):
 
         jobs, train = [list(overrides) for overrides in job_overrides], self.config.train
         try:
+            self._plan(jobs)
             codes = run_queue(
                 jobs,
                 parallel=self.parallel,
@@ -37,6 +38,18 @@ class LocalLauncher(Launcher):
             print(error, file=sys.stderr)
             sys.exit(2)
         return [self._result(job, code) for job, code in zip(jobs, codes, strict=True)]
+
+    def _plan(self, jobs: list[list[str]]) -> None:
+        """Says what the runs will cost; UserError where that is beyond the budget."""
+        from pathssl.launch.grid import plain
+        from pathssl.launch.plan import local, plan_of
+        from pathssl.launch.plan_table import table
+
+        configs = [plain(self.config_loader.load_sweep_config(self.config, job)) for job in jobs]
+        where = local({"parallel": self.parallel, "processes": self.processes}, configs[0]["train"])
+        plan = plan_of(jobs, configs, where, may_guess=False)
+        print(table(plan), flush=True)
+        plan.refuse_beyond_budget()
 
     def _study_folder(self) -> str:
         return f"{self.config.output_dir}/{self.config.study}"

@@ -18,10 +18,10 @@ import torch
 
 from pathssl import parts
 from pathssl.bench.bare import Bare, Prepared
-from pathssl.bench.flops import counted, peak
 from pathssl.bench.memory_loader import MemoryLoader
 from pathssl.bench.rounds import Contender, Figures
 from pathssl.determinism import deterministic
+from pathssl.flops import counted, peak
 from pathssl.lifecycle import Status
 from pathssl.make import make
 from pathssl.objectives.block_masks import block_masks

@@ -72,22 +72,20 @@ def _values(override: Override) -> list[str] | Interval:
     return Interval(swept.start, swept.end, "log" in swept.tags)
 
 
-def compose_runs(jobs: Sequence[Sequence[str]]) -> Iterator[dict[str, Any]]:
-    """The resolved config of each run, with Hydra's part of it under "hydra"."""
+def compose_runs(jobs: Sequence[Sequence[str]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """The resolved config of each run, and the settings of its launcher."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for overrides in jobs:
             with complained(overrides):
                 config = compose("config", list(overrides), return_hydra_config=True)
-                launcher = config.hydra.launcher
-                yield plain(OmegaConf.masked_copy(config, [k for k in config if k != "hydra"])) | {
-                    "hydra": {"launcher": plain(launcher)}
-                }
+                yield plain(config), OmegaConf.to_container(config.hydra.launcher, resolve=True)
 
 
 def plain(config: DictConfig) -> dict[str, Any]:
-    """As plain values; UserError for one that must be given and was not."""
+    """As plain values, without Hydra's part; UserError for one that must be given and was not."""
+    own = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
     try:
-        return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
+        return OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
     except MissingMandatoryValue as error:
         raise UserError(f"{error.full_key} must be given, as in {error.full_key}=...") from error
 

@@ -41,8 +41,7 @@ def run_queue(
     """
     _check(parallel, processes, gpus)
     shares = [",".join(gpus[i : i + processes]) for i in range(0, len(gpus) - processes + 1, processes)]
-    cores = len(os.sched_getaffinity(0))
-    parallel = parallel or len(shares) or max(1, cores // max(1, threads * processes))
+    parallel = at_a_time(parallel, processes, len(gpus), threads)
     names = [f"{arm_name(job)}/seed{_seed(job)}" for job in jobs]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
@@ -73,6 +72,12 @@ def run_queue(
         for item in running:
             item.process.wait()
     return [code for code in codes if code is not None]
+
+
+def at_a_time(parallel: int | None, processes: int, gpus: int, threads: int) -> int:
+    """How many runs go together: what is named, else as many as the GPUs or, without any, the cores are enough for."""
+    cores = len(os.sched_getaffinity(0))
+    return parallel or gpus // processes or max(1, cores // max(1, threads * processes))
 
 
 def visible_gpus() -> list[str]:

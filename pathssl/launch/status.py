@@ -1,6 +1,5 @@
 """What each run of a folder is doing: what it wrote last, and whether it is still there."""
 
-import math
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from pathssl.launch.jobs import Job, ask
 from pathssl.launch.tails import Tail, read_tail
 from pathssl.records import find_runs, read_config, read_status, read_submission
 from pathssl.report.words import duration, plural
+from pathssl.schedules import steps_every
 
 # As in status.json, and: `starting`, the job has begun and the run not yet; `lost`, nothing is left of it that could go on by itself.
 STATES = ("running", "starting", "queued", "preempted", "lost", "failed", "finished")
@@ -141,8 +141,7 @@ def _eta_s(run: Path, step: int, total: int, tail: Tail) -> float | None:
     config = read_config(run)
     if tail.patches_per_s is None or config is None:
         return None
-    every = max(1, round(config["train"]["checkpoint_every"] * total))
-    probes = math.ceil(total / every) - step // every
+    probes = sum(at > step for at in steps_every(config["train"]["checkpoint_every"], total))
     return (total - step) * config["batch"]["size"] / tail.patches_per_s + probes * (tail.probe_time_s or 0.0)
 
 

@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ def add_launch_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
     """add(name, help, example, run) gives a verb's parser."""
     _add_status(add)
     _add_retry(add)
+    _add_plan(add)
     _add_sweep(add)
 
 
@@ -56,7 +58,32 @@ def _retry(options: argparse.Namespace) -> dict[str, Any]:
     from pathssl.launch.retry import retry
     from pathssl.launch.status import all_runs
 
-    return retry(all_runs(options.folder), dry_run=options.dry_run)
+    with redirect_stdout(sys.stderr):
+        return retry(all_runs(options.folder), dry_run=options.dry_run)
+
+
+def _add_plan(add: Callable[..., argparse.ArgumentParser]) -> None:
+    help_ = "what a study will cost before it is started: runs, steps, GPU-hours, wall time, disk, each with its range and source"
+    parser = add("plan", help_, "plan experiment=demo teacher=m0.98,m0.99", _plan)
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py -m")
+    parser.add_argument("-m", "--multirun", action="store_true", help="as for train.py; changes nothing here")
+    help_ = "first train 30 steps of each kind of run, where the study would run, and measure them"
+    parser.add_argument("--calibrate", action="store_true", help=help_)
+
+
+def _plan(options: argparse.Namespace) -> dict[str, Any]:
+    from pathssl.launch.calibrate import calibrate
+    from pathssl.launch.grid import compose_runs, read_grid
+    from pathssl.launch.plan import local, plan_of
+    from pathssl.launch.plan_table import answer
+
+    jobs = read_grid(options.overrides).jobs()
+    configs, launchers = zip(*compose_runs(jobs), strict=True)
+    where = local(launchers[0], configs[0]["train"])
+    if options.calibrate:
+        with redirect_stdout(sys.stderr):  # where progress goes
+            calibrate(jobs, configs, where)
+    return answer(plan_of(jobs, configs, where, may_guess=True))
 
 
 def _add_sweep(add: Callable[..., argparse.ArgumentParser]) -> None:

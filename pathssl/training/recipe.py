@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from pathssl.schedules import cosine, warmup_cosine
+from pathssl.schedules import cosine, steps_every, warmup_cosine
 
 
 @dataclass(frozen=True)
@@ -41,5 +41,4 @@ class Recipe:
         return self._every(self.log_every) | self.checkpoint_steps()
 
     def _every(self, fraction: float) -> set[int]:
-        interval = max(1, round(fraction * self.total_steps))
-        return {*range(0, self.total_steps, interval), self.total_steps}
+        return steps_every(fraction, self.total_steps)

@@ -4,7 +4,8 @@ import math
 import pytest
 import torch
 
-from pathssl.bench import flops, step, step_contenders
+from pathssl import flops
+from pathssl.bench import step, step_contenders
 from pathssl.bench.step_contenders import Steps
 from pathssl.cli import compose
 from pathssl.errors import UserError
