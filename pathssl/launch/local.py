@@ -39,7 +39,7 @@ def run_queue(
     processes: of one run (several are started by torchrun), each with one of `gpus` where there are any. parallel: runs at a time; None is
     as many as the GPUs are enough for, or, without any, the CPU cores at `threads` a process.
     """
-    _check(parallel, processes, gpus)
+    check_settings(parallel, processes, gpus)
     shares = [",".join(gpus[i : i + processes]) for i in range(0, len(gpus) - processes + 1, processes)]
     parallel = at_a_time(parallel, processes, len(gpus), threads)
     names = [f"{arm_name(job)}/seed{_seed(job)}" for job in jobs]
@@ -98,7 +98,8 @@ def command(overrides: list[str], processes: int) -> list[str]:
     return [*torchrun, str(TRAIN), *overrides]
 
 
-def _check(parallel: int | None, processes: int, gpus: list[str]) -> None:
+def check_settings(parallel: int | None, processes: int, gpus: list[str]) -> None:
+    """UserError for settings of hydra.launcher that cannot be."""
     for key, value in (("parallel", parallel), ("processes", processes)):
         if value is not None and (type(value) is not int or value < 1):
             raise UserError(f"hydra.launcher.{key}={value} must be a whole number, at least 1.")

@@ -12,7 +12,7 @@ from pathssl.errors import UserError
 from pathssl.identity import arm_name, run_folder
 from pathssl.launch import earlier
 from pathssl.launch.earlier import Earlier, Hardware
-from pathssl.launch.local import at_a_time, visible_gpus
+from pathssl.launch.local import at_a_time, check_settings, visible_gpus
 from pathssl.launch.ranges import NOTHING, Range, total
 from pathssl.records import read_status
 from pathssl.schedules import steps_every
@@ -162,6 +162,7 @@ def local(launcher: Mapping[str, Any], train: Mapping[str, Any]) -> Where:
     """The queue on this machine, with the settings of hydra.launcher."""
     gpus = [] if train["device"] == "cpu" else visible_gpus()
     processes = launcher["processes"]
+    check_settings(launcher["parallel"], processes, gpus)
     hardware = Hardware(_gpu_name(gpus[0]) if gpus else cpu_name(), bool(gpus), processes)
     return Where(hardware, at_a_time(launcher["parallel"], processes, len(gpus), train["threads"]))
 
