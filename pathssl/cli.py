@@ -60,6 +60,8 @@ def _add_index(verbs) -> None:
     help_ = "scan slides, find foreground, write the index; resumable; bad slides are quarantined with a reason"
     parser = _verb(verbs, "index", help_, "index data=folder data.path=/slides", _index)
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py")
+    help_ = "look at this part of the slides alone (of N jobs at a time); the next command that needs the index puts the parts together"
+    parser.add_argument("--part", metavar="K/N", help=help_)
 
 
 def _index(options: argparse.Namespace) -> dict[str, Any]:
@@ -67,6 +69,11 @@ def _index(options: argparse.Namespace) -> dict[str, Any]:
     from pathssl import sources
     from pathssl.report.words import plural
 
+    if options.part is not None:
+        count, bad = sources.survey_slides(config, _part(options.part))
+        text = f"part {options.part}: {plural(count, 'slide')}, {len(bad)} quarantined."
+        text += "".join(f"\n  {path}: {reason}" for path, reason in bad)
+        return {"text": text, "part": options.part, "slides": count, "quarantined": bad}
     index = sources.open_index(config)
     quarantined = [[str(path), reason] for path, reason in index.quarantined]
     slides, cases, sites = len(index.paths), len(set(index.case)), len(set(index.site))
@@ -83,6 +90,13 @@ def _index(options: argparse.Namespace) -> dict[str, Any]:
         "tissue_mm2": float(index.tissue_mm2.sum()),
         "quarantined": quarantined,
     }
+
+
+def _part(text: str) -> tuple[int, int]:
+    number, _, count = text.partition("/")
+    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        raise UserError(f"--part {text}: give K/N, as in --part 2/8 for the second of eight parts.")
+    return int(number), int(count)
 
 
 def _add_gallery(verbs) -> None:

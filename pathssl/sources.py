@@ -5,7 +5,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from pathssl.files import locked
 from pathssl.make import make
 from pathssl.pictures import strip, views_picture
 from pathssl.probes.task import Task
-from pathssl.slides.index import SlideIndex, build_index
+from pathssl.slides.index import SlideIndex, build_index, survey_part
 from pathssl.slides.slide import COARSER
 
 log = logging.getLogger(__name__)
@@ -66,21 +67,33 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
 
 def open_index(config: Mapping[str, Any]) -> SlideIndex:
     """The index of the configured slides, built where it is not there yet."""
+    with _helped(config):
+        return build_index(**_of_index(config))
+
+
+def survey_slides(config: Mapping[str, Any], part: tuple[int, int]) -> tuple[int, list[tuple[str, str]]]:
+    """Looks at a part of the slides, for an index that is built later: see `survey_part`."""
+    with _helped(config):
+        return survey_part(**_of_index(config), part=part)
+
+
+def _of_index(config: Mapping[str, Any]) -> dict[str, Any]:
     data = config["data"]
-    path, manifest, help_ = data["path"], data["manifest"], data["help"]
+    path, manifest = data["path"], data["manifest"]
     if data["cohort"] is not None and path is None:
         folder = cohort_folder(config, data["cohort"])
         path, manifest = str(folder), str(folder / "manifest.csv")
-    cache = Path(config["cache_dir"]) / "index"
+    cache, shown = Path(config["cache_dir"]) / "index", sys.stderr.isatty()
+    place = {"path": path, "cache": cache, "manifest": manifest, "progress": shown}
+    return place | {"reader": data["reader"], **data["foreground"]}
+
+
+@contextmanager
+def _helped(config: Mapping[str, Any]) -> Iterator[None]:
+    """Adds what the data's option advises to a complaint."""
+    help_ = config["data"]["help"]
     try:
-        return build_index(
-            path,
-            cache=cache,
-            manifest=manifest,
-            reader=data["reader"],
-            progress=sys.stderr.isatty(),
-            **data["foreground"],
-        )
+        yield
     except UserError as error:
         if help_ is None:
             raise

@@ -10,7 +10,9 @@ from programs import pathssl
 from pathssl.cli import main
 
 
-@pytest.mark.parametrize("verb", ["index", "gallery", "replay", "report", "verify-resume"])
+@pytest.mark.parametrize(
+    "verb", ["index", "gallery", "replay", "report", "verify-resume", "status", "retry", "plan", "sweep"]
+)
 def test_every_verb_has_help_with_an_example(verb, tmp_path):
     done = pathssl(verb, "--help", cwd=tmp_path)
     assert done.returncode == 0 and f"example: python -m pathssl {verb} " in " ".join(done.stdout.split())

@@ -21,6 +21,11 @@ _SEEDS = 1000  # far from those of studies
 
 def calibrate(jobs: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]], where: Where) -> None:
     """Trains a run of each kind, and as many at a time as the study will; what they took is then found by the plan."""
+    if where.hardware.name is None:
+        raise UserError(
+            "--calibrate measures here, and these runs go to a cluster. A short run there does the same: python train.py OVERRIDES "
+            f"-m {' '.join(_short(configs[0]))}; this plan finds it then."
+        )
     lines, folders = [], []
     together = min(where.together or 1, len(jobs))
     kinds = list(

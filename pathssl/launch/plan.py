@@ -158,6 +158,15 @@ def _last_end(seconds: Sequence[float], lanes: int) -> float:
     return max(free)
 
 
+def where_of(launcher: Mapping[str, Any], train: Mapping[str, Any]) -> Where:
+    """Where hydra.launcher's settings send runs: those of a cluster have submitit's names."""
+    if "nodes" not in launcher:
+        return local(launcher, train)
+    tasks = launcher.get("tasks_per_node") or 1
+    gpu = bool(launcher.get("gpus_per_node")) and train["device"] != "cpu"
+    return Where(Hardware(None, gpu, launcher["nodes"] * tasks), launcher.get("array_parallelism"))
+
+
 def local(launcher: Mapping[str, Any], train: Mapping[str, Any]) -> Where:
     """The queue on this machine, with the settings of hydra.launcher."""
     gpus = [] if train["device"] == "cpu" else visible_gpus()

@@ -5,11 +5,11 @@ INDEX/slides.parquet   one row a slide
 INDEX/levels.npy       the levels of all slides, one after another: `structure.LEVEL`
 INDEX/tissue.u8        the tissue grids, one after another        INDEX/cells.i32   the cells with enough tissue
 INDEX.progress.jsonl   beside it, only while it is being built
+INDEX.part<k>of<n>.jsonl   what a job that looks at a part of the slides has found; the next build takes it over
 """
 
 import hashlib
 import json
-import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -22,16 +22,14 @@ from tqdm import tqdm
 from pathssl.errors import UserError
 from pathssl.files import atomic_folder
 from pathssl.slides.catalogue import Entry, list_slides
+from pathssl.slides.findings import Findings
 from pathssl.slides.foreground import METHODS
 from pathssl.slides.progress import Progress
 from pathssl.slides.slide import READERS
 from pathssl.slides.slide_index import VERSION, SlideIndex
-from pathssl.slides.survey import Fault, Finding, Job, survey_all
+from pathssl.slides.survey import Fault, Job, survey_all
 
-__all__ = ["SlideIndex", "build_index"]
-
-log = logging.getLogger(__name__)
-_REASONS_SHOWN = 10
+__all__ = ["SlideIndex", "build_index", "survey_part"]
 
 
 def build_index(
@@ -55,18 +53,8 @@ def build_index(
     cell_um: the side of a cell; min_tissue: the least tissue of a cell to draw patches from. workers: processes; 0
     works in this one, None takes one per core.
     """
-    settings = {
-        "reader": reader,
-        "method": method,
-        "thumbnail_mpp": float(thumbnail_mpp),
-        "cell_um": float(cell_um),
-        "min_tissue": float(min_tissue),
-    }
-    _check(settings)
-    root, entries = list_slides(path, manifest)
-    entries = {entry.path: entry for entry in entries}
-    fingerprints = {name: _fingerprint(root / name, entry.mpp) for name, entry in entries.items()}
-    folder = Path(cache) / _folder_name(path, manifest, root, settings)
+    settings = _settings(reader, method, thumbnail_mpp, cell_um, min_tissue)
+    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, settings)
     index = _load(folder, root)
     if index is not None and _is_current(index, entries, fingerprints):
         return index
@@ -74,14 +62,10 @@ def build_index(
     folder.parent.mkdir(parents=True, exist_ok=True)
     found = Progress(folder.with_name(folder.name + ".progress.jsonl"), {"version": VERSION, **settings})
     try:
-        findings = _Findings(found, _load(folder, root), fingerprints)  # another process may have built it
-        jobs = [Job(name, root / name, entries[name].mpp, **settings) for name in findings.missing()]
-        workers = len(os.sched_getaffinity(0)) if workers is None else workers
-        known = len(entries) - len(jobs)
-        with tqdm(total=len(entries), initial=known, desc="index", unit="slide", disable=not progress) as bar:
-            for job, outcome in survey_all(jobs, workers):
-                findings.add(job.name, outcome)
-                bar.update()
+        for file in sorted(folder.parent.glob(f"{folder.name}.part*of*.jsonl")):
+            _take_over(file, found, {"version": VERSION, **settings})
+        findings = Findings(found, _load(folder, root), fingerprints)  # another process may have built it
+        _survey(findings, root, entries, settings, workers, progress)
         findings.refuse_nothing_usable()
         with atomic_folder(folder) as target:
             _write(target, root, settings, entries, findings)
@@ -97,66 +81,91 @@ def build_index(
     return SlideIndex.load(folder, root)
 
 
-class _Findings:
-    """What is known of each slide, from the progress file, from the index as it was, and from this build."""
-
-    def __init__(self, progress: Progress, index: SlideIndex | None, fingerprints: dict[str, str]):
-        self._progress, self._index, self.fingerprints = progress, index, fingerprints
-        self._passing: dict[str, Fault] = {}  # faults that may have gone next time
-        known = {} if index is None else dict(zip(index.paths, index.fingerprints, strict=True))
-        self._rows = {} if index is None else {name: row for row, name in enumerate(index.paths)}
-        self._old_faults: dict[str, Fault] = {}
-        if index is not None:
-            for (name, reason), fingerprint in zip(index.quarantined, index.quarantine_fingerprints, strict=True):
-                known[name], self._old_faults[name] = fingerprint, Fault(reason, permanent=True)
-        self._in_index = {name for name, fingerprint in known.items() if fingerprints.get(name) == fingerprint != ""}
-        self._in_progress = {name for name in fingerprints if progress.fingerprint(name) == fingerprints[name]}
-
-    def missing(self) -> list[str]:
-        known = self._in_index | self._in_progress
-        return [name for name in self.fingerprints if name not in known]
-
-    def add(self, name: str, outcome: Finding | Fault) -> None:
-        if isinstance(outcome, Fault):
-            log.warning("quarantined %s: %s", name, outcome.reason)
-        if isinstance(outcome, Fault) and not outcome.permanent:
-            self._passing[name] = outcome
-            self.fingerprints[name] = ""  # matches no file: the next build looks again
-        else:
-            self._progress.add(name, self.fingerprints[name], outcome)
-            self._in_progress.add(name)
-
-    def __getitem__(self, name: str) -> Finding | Fault:
-        if name in self._passing:
-            return self._passing[name]
-        if name in self._in_progress:
-            return self._progress.find(name)
-        if name in self._old_faults:
-            return self._old_faults[name]
-        index, row = self._index, self._rows[name]
-        return Finding(float(index.mpp[row]), index.tissue(row), index.structure(row))
-
-    def refuse_nothing_usable(self) -> None:
-        reasons = []
-        for name in self.fingerprints:
-            if not isinstance(fault := self[name], Fault):
-                return
-            reasons.append(f"{name}: {fault.reason}")
-        more = [f"... and {len(reasons) - _REASONS_SHOWN} more"] if len(reasons) > _REASONS_SHOWN else []
-        listed = "\n".join("  " + reason for reason in reasons[:_REASONS_SHOWN] + more)
-        raise UserError(f"None of {len(reasons)} slides can be used:\n{listed}")
+def survey_part(
+    path: Path | str,
+    *,
+    part: tuple[int, int],
+    cache: Path,
+    manifest: Path | str | None,
+    reader: str,
+    method: str,
+    thumbnail_mpp: float,
+    cell_um: float,
+    min_tissue: float,
+    workers: int | None = None,
+    progress: bool = True,
+) -> tuple[int, list[tuple[str, str]]]:
+    """Looks at part k of n of the slides, so that `build_index` with the same arguments need not: how many these are, and which of
+    them cannot be used. A part that was killed goes on.
+    """
+    number, count = part
+    settings = _settings(reader, method, thumbnail_mpp, cell_um, min_tissue)
+    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, settings)
+    own = list(entries)[number - 1 :: count]
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    found = Progress(folder.with_name(f"{folder.name}.part{number}of{count}.jsonl"), {"version": VERSION, **settings})
+    try:
+        findings = Findings(found, _load(folder, root), {name: fingerprints[name] for name in own})
+        _survey(findings, root, {name: entries[name] for name in own}, settings, workers, progress)
+        if not found.slides():
+            found.remove()
+        outcomes = {name: findings[name] for name in own}
+    finally:
+        found.close()
+    return len(own), [(name, outcome.reason) for name, outcome in outcomes.items() if isinstance(outcome, Fault)]
 
 
-def _check(settings: dict) -> None:
+def _asked(
+    path: Path | str, cache: Path, manifest: Path | str | None, settings: dict
+) -> tuple[Path, dict[str, Entry], dict[str, str], Path]:
+    """The slides' root, the slides and their fingerprints by name, and the index's folder."""
+    root, listed = list_slides(path, manifest)
+    entries = {entry.path: entry for entry in listed}
+    fingerprints = {name: _fingerprint(root / name, entry.mpp) for name, entry in entries.items()}
+    return root, entries, fingerprints, cache / _folder_name(path, manifest, root, settings)
+
+
+def _survey(
+    findings: Findings, root: Path, entries: dict[str, Entry], settings: dict, workers: int | None, progress: bool
+) -> None:
+    """Looks at those of `entries` that nothing is known of."""
+    jobs = [Job(name, root / name, entries[name].mpp, **settings) for name in findings.missing()]
+    workers = len(os.sched_getaffinity(0)) if workers is None else workers
+    known = len(entries) - len(jobs)
+    with tqdm(total=len(entries), initial=known, desc="index", unit="slide", disable=not progress) as bar:
+        for job, outcome in survey_all(jobs, workers):
+            findings.add(job.name, outcome)
+            bar.update()
+
+
+def _take_over(file: Path, found: Progress, header: dict) -> None:
+    """Adds to `found` what the job of a part wrote, once that has ended."""
+    part = Progress(file, header)
+    for name in part.slides():
+        if found.fingerprint(name) != part.fingerprint(name):
+            found.add(name, part.fingerprint(name), part.find(name))
+    part.remove()
+    part.close()
+
+
+def _settings(reader: str, method: str, thumbnail_mpp: float, cell_um: float, min_tissue: float) -> dict:
+    """What the index depends on, in the order in which its folder's name has it; UserError for what cannot be."""
+    settings = {
+        "reader": reader,
+        "method": method,
+        "thumbnail_mpp": float(thumbnail_mpp),
+        "cell_um": float(cell_um),
+        "min_tissue": float(min_tissue),
+    }
     for name, choices in (("method", METHODS), ("reader", READERS)):
         if settings[name] not in choices:
             raise UserError(f"Unknown {name} {settings[name]!r} for slides: choose one of {', '.join(choices)}.")
-    thumbnail_mpp, cell_um, min_tissue = (settings[name] for name in ("thumbnail_mpp", "cell_um", "min_tissue"))
     if not (0 < thumbnail_mpp <= cell_um and 0 < min_tissue <= 1):
         raise UserError(
             f"The foreground was asked for with thumbnail_mpp={thumbnail_mpp:g}, cell_um={cell_um:g}, "
             f"min_tissue={min_tissue:g}: thumbnail_mpp must be above 0 and at most cell_um, min_tissue in (0, 1]."
         )
+    return settings
 
 
 def _folder_name(path: Path | str, manifest: Path | str | None, root: Path, settings: dict) -> str:
@@ -187,7 +196,7 @@ def _is_current(index: SlideIndex, entries: dict[str, Entry], fingerprints: dict
     ]
 
 
-def _write(folder: Path, root: Path, settings: dict, entries: dict[str, Entry], findings: _Findings) -> None:
+def _write(folder: Path, root: Path, settings: dict, entries: dict[str, Entry], findings: Findings) -> None:
     rows, quarantined, levels = [], [], []
     least = settings["min_tissue"] * 255
     with open(folder / "tissue.u8", "wb") as tissue_file, open(folder / "cells.i32", "wb") as cells_file:

@@ -48,6 +48,10 @@ class Progress:
             offset += len(line)
         return True
 
+    def slides(self) -> list[str]:
+        """Those that were looked at."""
+        return list(self._lines)
+
     def fingerprint(self, slide: str) -> str | None:
         """Of the file that was looked at, or None."""
         return self._lines[slide][0] if slide in self._lines else None

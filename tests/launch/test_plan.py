@@ -10,6 +10,7 @@ from test_local import launch
 
 from pathssl.errors import UserError
 from pathssl.launch import earlier, plan
+from pathssl.launch.calibrate import calibrate
 from pathssl.launch.earlier import Hardware
 from pathssl.launch.grid import compose_runs
 from pathssl.launch.plan import Where, plan_of
@@ -165,6 +166,26 @@ def test_without_a_measurement_there_is_a_guess_that_is_called_one_and_a_budget_
 
 def test_runs_are_dealt_out_to_whoever_is_free():
     assert plan._last_end([3.0, 1.0, 1.0, 1.0, 1.0], 2) == 4.0 and plan._last_end([2.0, 3.0], 5) == 3.0
+
+
+@pytest.mark.parametrize(
+    ("launcher", "device", "expected"),
+    [
+        (
+            {"nodes": 2, "tasks_per_node": 8, "gpus_per_node": 8, "array_parallelism": 4},
+            "auto",
+            Where(Hardware(None, True, 16), 4),
+        ),
+        ({"nodes": 1, "tasks_per_node": None, "gpus_per_node": 1}, "cpu", Where(Hardware(None, False, 1), None)),
+    ],
+)
+def test_on_a_cluster_the_launcher_says_how_many_processes_a_run_has(launcher, device, expected):
+    assert plan.where_of(launcher, {"device": device, "threads": 1}) == expected
+
+
+def test_a_cluster_is_not_calibrated_on_the_machine_of_whoever_asks(config):
+    with pytest.raises(UserError, match="these runs go to a cluster"):
+        calibrate([LINE], [config], Where(Hardware(None, True, 8), None))
 
 
 def test_kinds_of_runs_have_a_line_each(config, tmp_path):

@@ -1,0 +1,27 @@
+"""slurm/index.sbatch on a real SLURM."""
+
+import shutil
+
+import pytest
+from programs import ROOT, pathssl
+from test_slurm import ended, repository, sbatch, slurm  # noqa: F401  # fixtures
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+
+
+def test_an_array_looks_at_the_slides_and_the_next_command_has_the_index(slurm, repository, cohort, tmp_path):  # noqa: F811
+    shutil.copytree(cohort / "slides", tmp_path / "slides")
+    line = ["data=folder", f"data.path={tmp_path / 'slides'}", "data.foreground.cell_um=32"]
+    environment = slurm | {"PYTHONPATH": str(ROOT)}
+    job = sbatch(repository, environment, "--array=0-2", "slurm/index.sbatch", *line)
+    for task in range(3):
+        assert ended(f"{job}_{task}", slurm, repository) == "COMPLETED"
+    logs = [path.read_text() for path in sorted(repository.glob("slurm-*.log"))]
+    assert [
+        f"part {k}/3: {slides}" in log for k, slides, log in zip((1, 2, 3), ("2", "1", "1"), logs, strict=True)
+    ] == [True] * 3
+    parts = {path.name.rpartition(".part")[2] for path in (tmp_path / "cache" / "index").iterdir()}
+    assert parts == {f"{k}of3.jsonl" for k in (1, 2, 3)}
+    done = pathssl("index", *line, cwd=tmp_path)
+    assert done.returncode == 0 and done.stdout.startswith("4 slides")
+    assert len(list((tmp_path / "cache" / "index").iterdir())) == 1
