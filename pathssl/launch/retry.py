@@ -15,7 +15,7 @@ from pathssl.records import read_config, read_json, read_submission
 from pathssl.report.words import plural
 
 _AGAIN = ("failed", "lost")
-SLURM, HERE = "again on SLURM", "again on this machine"
+SENT, HERE = "sent again", "again on this machine"
 BY_HAND = "left to whoever started it (by sbatch or an agent): the same command goes on"
 
 
@@ -23,15 +23,15 @@ def retry(runs: Sequence[Path], *, dry_run: bool) -> dict[str, Any]:
     """The answer of `python -m pathssl retry`. Runs that have finished, or that are being run, are left alone."""
     looks = look_at(runs)
     again = [(look, _place(look.run)) for look in looks if look.state in _AGAIN]
-    sent, here = ([look.run for look, place in again if place == wanted] for wanted in (SLURM, HERE))
+    sent, here = ([look.run for look, place in again if place == wanted] for wanted in (SENT, HERE))
     lines = {run: starting_line(run) for run in here}  # before anything is sent: these may be refused
     failed: list[Path] = []
     if not dry_run:
         if sent:
-            from pathssl.launch.submit import resubmit
+            from pathssl.launch.resubmit import resubmit  # Hydra, which a dry run needs not
 
-            resubmit(sent)
-        failed = _run_here(lines)
+            failed += resubmit(sent)
+        failed += _run_here(lines)
     text = _said(again, len(looks))
     text += f"\n{plural(len(failed), 'run')} failed again: {', '.join(map(str, failed))}." if failed else ""
     rows = [
@@ -55,7 +55,7 @@ def retry(runs: Sequence[Path], *, dry_run: bool) -> dict[str, Any]:
 
 def _place(run: Path) -> str:
     if read_submission(run):
-        return SLURM
+        return SENT
     return BY_HAND if (read_json(run / "environment.json") or {}).get("slurm_job_id") else HERE
 
 

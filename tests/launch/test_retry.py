@@ -1,6 +1,7 @@
 """`python -m pathssl retry`: what failed or was lost is started again, and nothing else."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -8,6 +9,7 @@ import time
 import pytest
 import yaml
 from programs import ROOT, pathssl, train
+from test_status import slurm  # noqa: F401  # a fixture
 
 from pathssl.launch.retry import retry
 from pathssl.records import find_runs, read_metrics, read_status, write_status
@@ -50,6 +52,32 @@ def test_what_somebody_else_sent_to_a_cluster_is_not_run_on_the_machine_of_whoev
     run = a_run(tmp_path / "a" / "seed0", "failed", command="python train.py", folder="/", slurm_job_id="7")
     answer = retry([run], dry_run=False)
     assert "the same command goes on" in answer["text"] and read_status(run)["state"] == "failed"
+
+
+LOCAL = {"_target_": "hydra_plugins.pathssl_launcher.LocalLauncher", "parallel": 1, "processes": 1}
+
+
+@pytest.mark.slow
+def test_runs_that_a_launcher_sent_are_sent_again_by_it_and_only_those(slurm, small, tmp_path):  # noqa: F811
+    slurm(queue="")  # knows no job
+    lines = {seed: [*(o for o in small if not o.startswith("output_dir")), f"seed={seed}"] for seed in (0, 1, 2)}
+    for line in lines.values():
+        assert train(*line, cwd=tmp_path).returncode == 0
+    runs = find_runs(tmp_path / "outputs" / "small")
+    for run, line in zip(runs, lines.values(), strict=True):
+        submission = {"job_id": "7_0", "overrides": line, "launcher": LOCAL, "submitted": "", "code": ""}
+        (run / "submission.json").write_text(json.dumps(submission))
+    for run, state in zip(runs[1:], ("failed", "queued"), strict=True):  # as if their jobs had died; the last is lost
+        shutil.rmtree(run / "checkpoints")
+        numbers = {"step": 0, "total_steps": 8, "patches_seen": 0, "host": None, "error": "Traceback\nOSError: disk"}
+        write_status(run, state, **numbers, job_id="7_0")
+    before = read_status(runs[0])
+    done = pathssl("retry", "outputs/small", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = json.loads(done.stdout)
+    assert [(row["state"], row["on"]) for row in answer["again"]] == [("failed", "sent again"), ("lost", "sent again")]
+    assert [row["overrides"] for row in answer["again"]] == [lines[1], lines[2]]
+    assert [read_status(run)["state"] for run in runs] == ["finished"] * 3 and read_status(runs[0]) == before
 
 
 @pytest.mark.slow
