@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "errors": 0,  # the ground itself
-    **dict.fromkeys(["files", "seeding", "worker"], 0.5),
+    **dict.fromkeys(["files", "seeding", "worker", "devices"], 0.5),
     **dict.fromkeys(
         ["schedules", "records", "replaced", "flops", "determinism", "distributed", "environment", "metrics"], 1
     ),

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 
-from pathssl.augment.draws import Stream, on
+from pathssl.augment.draws import Stream
 from pathssl.augment.settings import interval, within
+from pathssl.devices import on
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,9 @@ import numpy as np
 import torch
 from einops import reduce
 
-from pathssl.augment.draws import Stream, on
+from pathssl.augment.draws import Stream
 from pathssl.augment.settings import within
+from pathssl.devices import on
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R 601, as torchvision rounds it

@@ -16,7 +16,8 @@ import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
 
-from pathssl.augment.draws import Stream, on
+from pathssl.augment.draws import Stream
+from pathssl.devices import on
 
 ATTEMPTS = 10  # as torchvision's RandomResizedCrop
 

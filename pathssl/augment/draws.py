@@ -7,7 +7,6 @@ leaves all other parameters as they were: two arms of a study then differ in the
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from einops import rearrange
 
 from pathssl.seeding import uniforms
@@ -25,10 +24,3 @@ class Stream:
         """(views, patches, n) float64 in [0, 1). The numbers of a view do not depend on how many views there are."""
         drawn = uniforms(0, f"views/{self.kind}/{purpose}", self.seeds, self.views * n, attempt)
         return rearrange(drawn, "b (v n) -> v b n", n=n)
-
-
-def on(device: torch.device, array: np.ndarray) -> torch.Tensor:
-    """`array` on `device`; float64 becomes float32. The host does not wait for the device."""
-    array = np.ascontiguousarray(array, np.float32 if array.dtype == np.float64 else array.dtype)
-    tensor = torch.from_numpy(array)
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

@@ -12,9 +12,10 @@ from einops import rearrange
 from pathssl.augment.blur import Blur
 from pathssl.augment.colour import Grey, Jitter, Solarise
 from pathssl.augment.crop import Crop, source_tables
-from pathssl.augment.draws import Stream, on
+from pathssl.augment.draws import Stream
 from pathssl.augment.settings import interval, pixels, term, within
 from pathssl.augment.stain import Hed
+from pathssl.devices import on
 from pathssl.errors import UserError
 
 GLOBAL_VIEWS = 2

@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from einops import rearrange
 
-from pathssl.augment.draws import Stream, on
+from pathssl.augment.draws import Stream
 from pathssl.augment.settings import within
+from pathssl.devices import on
 
 # Ruifrok & Johnston's stain vectors as in scikit-image's `rgb_from_hed`: rows are haematoxylin, eosin, residual (DAB).
 RGB_FROM_HED = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])

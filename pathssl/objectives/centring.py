@@ -1,16 +1,16 @@
 """What keeps the teacher from one answer to everything: a moving centre (DINO) or Sinkhorn-Knopp (SwAV, DINOv2).
 
-`targets(scores_RK, temperature)` gives (R, K) probabilities for this process's share of a step's rows, once a step; R may differ among
-processes and be 0. `after_step()` follows the step. Axes: R rows (views or tokens), K prototypes.
+`targets(scores_RK, temperature)` gives the targets of this process's share of a step's rows, once a step; R may differ among processes
+and be 0. `after_step()` follows the step. Axes: R rows (views or tokens), K prototypes.
 """
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 from pathssl.distributed import sum_
 from pathssl.errors import UserError
 from pathssl.objectives.sinkhorn import sinkhorn
+from pathssl.objectives.soft_targets import SoftTargets, at_least_fp32
 
 
 class MovingCentre(nn.Module):
@@ -23,14 +23,14 @@ class MovingCentre(nn.Module):
         self.batch_mean: torch.Tensor | None = None
 
     @torch.no_grad()
-    def targets(self, scores_RK: torch.Tensor, temperature: float) -> torch.Tensor:
-        """(R, K) probabilities, at least fp32; remembers the mean over the rows of all processes."""
-        scores_RK = scores_RK.to(torch.promote_types(scores_RK.dtype, torch.float32))
-        rows = scores_RK.new_full((1,), len(scores_RK))
-        total = sum_(torch.cat((scores_RK.sum(0), rows)))
+    def targets(self, scores_RK: torch.Tensor, temperature: float) -> SoftTargets:
+        """Remembers the mean over the rows of all processes, too."""
+        dtype = at_least_fp32(scores_RK.dtype)
+        rows = torch.full((1,), len(scores_RK), dtype=dtype, device=scores_RK.device)
+        total = sum_(torch.cat((scores_RK.sum(0, dtype=dtype), rows)))
         # Where no process has a row the centre stays; as torch.where, for a device need not be asked.
         self.batch_mean = torch.where(total[-1] > 0, total[:-1] / total[-1].clamp_min(1), self.centre)
-        return F.softmax((scores_RK - self.centre) / temperature, dim=-1)
+        return SoftTargets(scores_RK, self.centre.to(dtype, copy=True) / -temperature, temperature)
 
     @torch.no_grad()
     def after_step(self) -> None:
@@ -49,8 +49,7 @@ class SinkhornKnopp(nn.Module):
             raise UserError(f"Sinkhorn-Knopp was given {iterations} iterations; it needs at least 1 (DINOv2 takes 3).")
         self.iterations = iterations
 
-    def targets(self, scores_RK: torch.Tensor, temperature: float) -> torch.Tensor:
-        """(R, K) probabilities, at least fp32."""
+    def targets(self, scores_RK: torch.Tensor, temperature: float) -> SoftTargets:
         return sinkhorn(scores_RK, temperature, self.iterations)
 
     def after_step(self) -> None:

@@ -18,6 +18,7 @@ from pathssl.models.head import DINOHead
 from pathssl.models.network import Network
 from pathssl.objectives.centring import MovingCentre, SinkhornKnopp
 from pathssl.objectives.cross_view import cross_view_loss
+from pathssl.objectives.soft_targets import SoftTargets
 from pathssl.objectives.teacher import move_teacher
 from pathssl.schedules import linear
 
@@ -33,10 +34,10 @@ class Targets:
     masks_BGHW.
     """
 
-    views_GBK: torch.Tensor
+    views_GBK: SoftTargets
     terms: Terms
     masks_BGHW: np.ndarray | None = None
-    patches_MK: torch.Tensor | None = None
+    patches_MK: SoftTargets | None = None
 
     def of(self, rows: slice) -> "Targets":
         """Those of the patches `rows`."""
@@ -132,11 +133,12 @@ class DINO(nn.Module):
         self.centring.after_step()
 
     def _cross_view(self, student_VBK: torch.Tensor, targets: Targets) -> torch.Tensor:
-        return cross_view_loss(targets.views_GBK, F.log_softmax(student_VBK.float() / self.student_temperature, dim=-1))
+        log_probabilities_VBK = F.log_softmax(student_VBK.float() / self.student_temperature, dim=-1)
+        return cross_view_loss(targets.views_GBK.probabilities(), log_probabilities_VBK)
 
     def _centred(
         self, scores: torch.Tensor, values: dict[str, float], centring: nn.Module
-    ) -> tuple[torch.Tensor, Terms]:
+    ) -> tuple[SoftTargets, Terms]:
         """The targets for scores of any shape (..., K), and their entropies in nats.
 
         teacher_entropy near 0 or ln K, or batch_entropy (that of the mean target of the whole batch) near 0, are the ways to collapse.
@@ -144,11 +146,16 @@ class DINO(nn.Module):
         temperature = linear(
             self.warmup_teacher_temperature, self.teacher_temperature, self.warmup_teacher_fraction, values["progress"]
         )
-        targets_RK = centring.targets(scores.flatten(0, -2).float(), temperature)
-        sums = torch.cat((targets_RK.sum(0), entropy(targets_RK).sum()[None], targets_RK.new_tensor([len(targets_RK)])))
+        targets = centring.targets(scores.flatten(0, -2), temperature)
+        # The sum of all targets, of their entropies, and how many they are.
+        sums = targets.shift_K.new_zeros(scores.shape[-1] + 2)
+        sums[-1] = scores.numel() // scores.shape[-1]
+        for targets_RK in targets.blocks():
+            sums[:-2] += targets_RK.sum(0)
+            sums[-2] += entropy(targets_RK).sum()
         sums = sum_(sums)
         means = sums[:-1] / sums[-1].clamp_min(1)
-        return targets_RK.view_as(scores), {"teacher_entropy": means[-1], "batch_entropy": entropy(means[:-1])}
+        return targets.view(*scores.shape), {"teacher_entropy": means[-1], "batch_entropy": entropy(means[:-1])}
 
 
 def slices(views: Views, size: int) -> list[slice]:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pathssl.devices import on
 from pathssl.errors import UserError
 from pathssl.models.network import Network
 from pathssl.objectives.block_masks import block_masks
@@ -76,14 +77,14 @@ class DINOv2(DINO):
         masks, device = targets.masks_BGHW, views["global"].device
         outputs = self._wrapped[0](
             [views["global"], views["local"]],
-            masks_GBHW=torch.from_numpy(np.ascontiguousarray(masks.swapaxes(0, 1))).to(device),
+            masks_GBHW=on(device, masks.swapaxes(0, 1)),
             tokens_M=_places(masks, device),
         )
         terms = {"view_loss": self._cross_view(outputs["scores"], targets)}
         terms["patch_loss"] = masked_patch_loss(
-            targets.patches_MK,
+            targets.patches_MK.probabilities(),
             F.log_softmax(outputs["patch_scores"].float() / self.student_temperature, dim=-1),
-            torch.from_numpy(_weights(masks)).to(device),
+            on(device, _weights(masks)),
             images=masks.shape[0] * masks.shape[1],
         )
         loss = terms["view_loss"] + self.patch_weight * terms["patch_loss"]
@@ -113,7 +114,7 @@ def _places(masks_BGHW: np.ndarray, device: torch.device) -> torch.Tensor:
     """(M,) the masked tokens as places in (G, B, N), in the order of the masks."""
     batch, _, rows, columns = masks_BGHW.shape
     b, g, h, w = np.nonzero(masks_BGHW)
-    return torch.from_numpy(((g * batch + b) * rows + h) * columns + w).to(device)
+    return on(device, ((g * batch + b) * rows + h) * columns + w)
 
 
 def _weights(masks_BGHW: np.ndarray) -> np.ndarray:

@@ -31,7 +31,7 @@ for step, shares in enumerate(np.load(f"{folder}/shares.npy").tolist()):
     start = sum(shares[:rank])
     scores = torch.from_numpy(np.load(f"{folder}/scores.npy")[step, start : start + shares[rank]])
     for name, module in centring.items():
-        results[f"{name}{step}"] = module.targets(scores, 0.05).numpy()
+        results[f"{name}{step}"] = module.targets(scores, 0.05).probabilities().numpy()
         module.after_step()
     results[f"moved{step}"] = centring["centre"].centre.clone().numpy()
 np.savez(f"{folder}/{rank}.npz", **results)
@@ -54,7 +54,7 @@ def test_the_centre_is_the_moving_average_of_mean_scores_and_is_subtracted(score
     centring = MovingCentre(K, 0.9)
     centre = np.zeros(K)
     for step in scores:
-        targets = centring.targets(step, 0.05)
+        targets = centring.targets(step, 0.05).probabilities()
         assert targets.dtype == torch.float32
         assert np.allclose(targets, _softmax((step.double().numpy() - centre) / 0.05), atol=1e-5)
         assert np.allclose(centring.centre, centre, atol=1e-6)  # moves after the step only
@@ -69,7 +69,8 @@ def test_the_centre_is_the_only_state_and_comes_back(scores):
     centring.after_step()
     assert list(centring.state_dict()) == ["centre"]
     other.load_state_dict(centring.state_dict())
-    assert torch.equal(other.targets(scores[1], 0.05), centring.targets(scores[1], 0.05))
+    one, two = (module.targets(scores[1], 0.05).probabilities() for module in (other, centring))
+    assert torch.equal(one, two)
 
 
 def test_a_step_without_targets_or_without_rows_leaves_the_centre(scores):
@@ -78,7 +79,7 @@ def test_a_step_without_targets_or_without_rows_leaves_the_centre(scores):
     centring.after_step()
     before = centring.centre.clone()
     centring.after_step()
-    assert centring.targets(scores[0, :0], 0.05).shape == (0, K)
+    assert centring.targets(scores[0, :0], 0.05).probabilities().shape == (0, K)
     centring.after_step()
     assert torch.equal(centring.centre, before)
 
@@ -86,7 +87,7 @@ def test_a_step_without_targets_or_without_rows_leaves_the_centre(scores):
 def test_targets_are_finite_at_a_temperature_of_a_hundredth_and_have_no_gradient():
     scores = torch.tensor([[1.0, -1.0, 0.0], [-1.0, 1.0, 1.0]], requires_grad=True)
     for centring in (MovingCentre(3, 0.9), SinkhornKnopp(3)):
-        targets = centring.targets(scores, 0.01)
+        targets = centring.targets(scores, 0.01).probabilities()
         assert torch.isfinite(targets).all() and not targets.requires_grad
         assert np.allclose(targets.sum(1), 1, atol=1e-6)
 
@@ -94,7 +95,7 @@ def test_targets_are_finite_at_a_temperature_of_a_hundredth_and_have_no_gradient
 def test_half_precision_scores_are_averaged_in_fp32(scores):
     many = scores[0].bfloat16().repeat(64, 1)
     centring = MovingCentre(K, 0.0)
-    assert centring.targets(many, 0.05).dtype == torch.float32
+    assert centring.targets(many, 0.05).probabilities().dtype == torch.float32
     centring.after_step()
     assert np.allclose(centring.centre, many.double().mean(0), atol=1e-6)
 
@@ -120,7 +121,10 @@ def test_two_processes_with_unequal_shares_equal_one_with_all_rows(scores, tmp_p
     alone = MovingCentre(K, 0.9)
     for step, shares in enumerate(SHARES):
         rows = scores[step, : sum(shares)]
-        expected = {"centre": alone.targets(rows, 0.05), "sinkhorn": sinkhorn(rows, 0.05, 3)}
+        expected = {
+            "centre": alone.targets(rows, 0.05).probabilities(),
+            "sinkhorn": sinkhorn(rows, 0.05, 3).probabilities(),
+        }
         alone.after_step()
         for name, whole in expected.items():
             parts = [rank[f"{name}{step}"] for rank in ranks]
