@@ -117,6 +117,12 @@ def retention(config: Mapping[str, Any], folder: Path, recipe: Recipe) -> Retent
     return Retention(folder, recipe.checkpoint_steps(), every=settings["keep_every"], best=settings["keep_best"])
 
 
+def save_every_s(config: Mapping[str, Any]) -> float:
+    """Seconds between two states that are saved; infinity where checkpoints do."""
+    minutes = config["checkpoint"]["state_every_min"]
+    return float("inf") if minutes is None else 60 * minutes
+
+
 @contextmanager
 def tracker(config: Mapping[str, Any], folder: Path, arm: str, choices: Mapping[str, Any]) -> Iterator[Tracker]:
     """The tracker of a run, told at the end how the run ended. choices: what was typed or swept."""

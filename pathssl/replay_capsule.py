@@ -36,7 +36,7 @@ _NAMED, _LISTED = 5, 20  # of many tensors or patches: in a sentence, in lines
 
 @dataclass(frozen=True)
 class Capsule:
-    """What was kept of a failed step, counted from 1, of the run in `run`.
+    """What was kept of a failed step, counted from 1, of the run in `run`, whose loss or gradient (`failed`) was no finite number.
 
     values: the scheduled ones. micro_batch: the patches that passed at a time. processes: for each, first_patch, patches, views_seeds,
     micro_batch (the failing one's rows among its patches) and terms.
@@ -45,6 +45,7 @@ class Capsule:
     folder: Path
     run: Path
     step: int
+    failed: str
     values: dict[str, float]
     micro_batch: int
     processes: list[dict[str, Any]]
@@ -60,13 +61,15 @@ class Again:
     """What the step came to here. A number that is not finite is a string, as JSON knows none.
 
     micro_batches: {"patches": first and last, "finite", "terms", "in_the_run": the terms then, None where they were not kept}.
-    weights: the names of tensors that hold NaN or Inf. patches: {"patch", "slide", "x0", "y0", "mpp", "in": those of views, teacher and
-    student that are not finite for it}. on: the machine and precision.
+    weights, gradients: the names of tensors that hold NaN or Inf, of the model and of the gradient of a finite loss.
+    patches: {"patch", "slide", "x0", "y0", "mpp", "in": those of views, teacher and student that are not finite for it}.
+    on: the machine and precision.
     """
 
     on: str
     micro_batches: list[dict[str, Any]]
     weights: list[str]
+    gradients: list[str]
     patches: list[dict[str, Any]]
     verdict: str
 
@@ -80,6 +83,10 @@ class Again:
             lines.append(f"  patches {first} to {last}: {how}: {_said(row['terms'])}{in_the_run}")
         if self.weights:
             lines.append(f"  NaN or Inf in {plural(len(self.weights), 'tensor')}: {_first(self.weights)}")
+        if self.gradients:
+            lines.append(
+                f"  NaN or Inf in the gradient of {plural(len(self.gradients), 'tensor')}: {_first(self.gradients)}"
+            )
         for row in self.patches[:_LISTED]:
             place = f"{row['slide']} at {row['x0']}, {row['y0']}, {row['mpp']:g} µm/px"
             lines.append(f"  patch {row['patch']} ({place}): not finite: {', '.join(row['in'])}")
@@ -95,7 +102,7 @@ def is_capsule(folder: Path) -> bool:
 def read_capsule(folder: Path) -> Capsule:
     folder = Path(os.path.abspath(folder))
     account = json.loads((folder / _ACCOUNT).read_text())
-    kept = {name: account[name] for name in ("step", "values", "micro_batch", "processes")}
+    kept = {name: account[name] for name in ("step", "failed", "values", "micro_batch", "processes")}
     return Capsule(folder, folder.parents[1], **kept)
 
 
@@ -125,11 +132,26 @@ def compute_again(capsule: Capsule, found: Found) -> Again:
         for i in np.flatnonzero(np.any(list(broken.values()), axis=0))
     ]
     failed = [row for row in micro_batches if not row["finite"]]
+    gradients = [] if failed or capsule.failed == "loss" else _broken_gradients(step, capsule, found, pixels)
     if failed:
         verdict = _blame(failed, weights, largest, patches, len(pixels))
+    elif gradients:
+        verdict = (
+            f"The loss is finite and its gradient is not, first in {gradients[-1]}. The largest weight is {largest}."
+        )
     else:
-        verdict = f"The loss is finite here: another machine or precision. The run failed on {_there(found)}."
-    return Again(_here(step), micro_batches, weights, patches, verdict)
+        verdict = (
+            f"The {capsule.failed} is finite here: another machine or precision. The run failed on {_there(found)}."
+        )
+    return Again(_here(step), micro_batches, weights, gradients, patches, verdict)
+
+
+def _broken_gradients(step: Step, capsule: Capsule, found: Found, pixels: np.ndarray) -> list[str]:
+    """The parameters whose gradient is NaN or infinite, in the order of the model, whose last layer the backward pass meets first."""
+    on_device = torch.from_numpy(pixels).to(step.device)
+    step.gradient(capsule.values, int(found.indices[0]), on_device, capsule.views_seeds)
+    gradients = {name: parameter.grad for name, parameter in step.objective.student.named_parameters()}
+    return [name for name, gradient in gradients.items() if gradient is not None and not gradient.isfinite().all()]
 
 
 def _restored(capsule: Capsule, config: dict[str, Any]) -> tuple[Step, list[str], str]:
@@ -189,7 +211,7 @@ def _not_finite(tensor: torch.Tensor, axis: int) -> np.ndarray:
 def _account(capsule: Capsule, indices: np.ndarray, terms: Terms) -> dict[str, Any]:
     """The row of a micro-batch."""
     then = {process["first_patch"] + process["micro_batch"][0]: process["terms"] for process in capsule.processes}
-    kept = then.get(int(indices[0]))
+    kept = then.get(int(indices[0])) if capsule.failed == "loss" else None
     return {
         "patches": [int(indices[0]), int(indices[-1])],
         "finite": bool(torch.isfinite(terms["loss"])),

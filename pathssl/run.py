@@ -145,6 +145,7 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
             ),
             sentinels=sentinels,
             keep=parts.retention(config, folder, recipe),
+            save_every_s=parts.save_every_s(config),
         ).fit()
     log.info("Finished: %s", folder)
     return folder

@@ -38,7 +38,9 @@ def extract(
     features_ND = np.concatenate(features)
     if not np.isfinite(features_ND).all():
         bad = np.count_nonzero(~np.isfinite(features_ND).all(axis=1))
-        raise ValueError(f"the encoder gives NaN or Inf for {bad} of {len(features_ND)} images: its weights are broken")
+        raise FloatingPointError(
+            f"the encoder gives NaN or Inf for {bad} of {len(features_ND)} images: its weights are broken"
+        )
     return features_ND
 
 

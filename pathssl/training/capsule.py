@@ -1,7 +1,6 @@
-"""What is kept of a step whose loss is not a number: enough to compute it again."""
+"""What is kept of a step whose loss or gradient is not a number: enough to compute it again."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,3 @@ def write_capsule(run: Path, step: int, account: dict[str, Any], state: dict[str
         torch.save(state, folder / STATE)
         (folder / "capsule.json").write_text(json.dumps({"step": step, **account}, indent=1) + "\n")
     return path
-
-
-def account(values: dict[str, float], seed: int, failures: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What capsule.json says: scheduled values, the run's seed, and for each process where its loss failed, with patches and seeds."""
-    return {"seed": seed, "values": values, "processes": list(failures)}

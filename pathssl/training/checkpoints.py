@@ -4,8 +4,8 @@ import logging
 import pickle
 import re
 import shutil
-import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,52 +24,54 @@ STATE, TEACHER = "state.pt", "teacher.safetensors"
 class Checkpoints:
     """run/checkpoints/step_<step>/ with teacher.safetensors, kept for the steps that `tidy` is told, and state.pt, kept for the last.
 
-    `save` takes tensors that nobody changes any more and returns at once: they are written by a thread, whose failure the next call raises.
+    `save` takes tensors that nobody changes any more; it and `tidy` return at once. What they ask for is done in order by a thread, whose
+    failure `wait` and the next `save` raise.
     """
 
     def __init__(self, run: Path):
         self.folder = Path(run) / "checkpoints"
-        self._writer: threading.Thread | None = None
-        self._error: OSError | RuntimeError | SafetensorError | None = None
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._begun: list[Future] = []
+        self._saving: int | None = None
 
     def save(self, step: int, teacher: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        """Begins to write step's checkpoint; then the training state of the one before is dropped."""
+        """Begins to write step's checkpoint, once the one before is written; then the training state of that one is dropped."""
         self.wait()
-        self._writer = threading.Thread(target=self._write, args=(step, teacher, state), name="checkpoint")
-        self._writer.start()
+        self._saving = step
+        self._begun.append(self._thread.submit(self._write, step, teacher, state))
+
+    def tidy(self, keep: Callable[[list[int]], Collection[int]]) -> None:
+        """Removes the checkpoints that are not among `keep`(steps of all), but never the last."""
+        kept = keep(sorted({*self.steps(), *([] if self._saving is None else [self._saving])}))
+        self._begun.append(self._thread.submit(self._tidy, kept))
 
     def wait(self) -> None:
-        """Returns when what was saved is on disk; raises what kept it from getting there."""
-        if self._writer is not None:
-            self._writer.join()
-            self._writer = None
-        if self._error is not None:
-            error, self._error = self._error, None
+        """Returns when all is done; raises what kept it from being so."""
+        begun, self._begun, self._saving = self._begun, [], None
+        try:
+            for task in begun:
+                task.result()
+        except (
+            OSError,
+            RuntimeError,
+            SafetensorError,
+        ) as error:  # torch and safetensors have their own for a full disk
             raise RuntimeError(
                 f"A checkpoint could not be written to {self.folder}: {error}. The one before is whole: make room and repeat the command."
             ) from error
 
     def _write(self, step: int, teacher: dict[str, torch.Tensor], state: dict[str, Any]) -> None:
-        try:
-            with atomic_folder(self.path(step)) as folder:
-                save_file(teacher, folder / TEACHER)
-                torch.save(state, folder / STATE)
-            for older in self.steps():
-                if older != step:
-                    (self.path(older) / STATE).unlink(missing_ok=True)
-        except (
-            OSError,
-            RuntimeError,
-            SafetensorError,
-        ) as error:  # the writers of torch and safetensors have their own for a full disk
-            self._error = error
+        with atomic_folder(self.path(step)) as folder:
+            save_file(teacher, folder / TEACHER)
+            torch.save(state, folder / STATE)
+        for older in self.steps():
+            if older != step:
+                (self.path(older) / STATE).unlink(missing_ok=True)
 
-    def tidy(self, keep: Iterable[int]) -> None:
-        """Removes the checkpoints of all other steps than `keep`, but never the last."""
-        self.wait()
-        keep = {*keep, *self.steps()[-1:]}
-        for step in self.steps():
-            if step not in keep:
+    def _tidy(self, kept: Collection[int]) -> None:
+        steps = self.steps()
+        for step in steps[:-1]:
+            if step not in kept:
                 remove_folder(self.path(step))
 
     def clean(self) -> None:
@@ -89,7 +91,7 @@ class Checkpoints:
         return sorted(int(match[1]) for match in matches if match)
 
     def load_last(self) -> dict[str, Any] | None:
-        """The training state of the newest checkpoint that has one, in the CPU's memory; None where nothing was saved yet.
+        """The training state of the newest checkpoint that has one; None where nothing was saved yet.
 
         A state that is there and cannot be read is an error, never a fresh start.
         """
@@ -103,9 +105,9 @@ class Checkpoints:
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """A training state; UserError where it cannot be read."""
+    """A training state, read as it is used, so that the processes of a machine share its memory; UserError where it cannot be read."""
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         raise UserError(
             f"{path} cannot be read ({error}). Remove the folder {path.parent.parent} of this run to start it afresh."

@@ -48,6 +48,7 @@ class Interrupt:
             " (again: stop at once)" if number == signal.SIGINT else "",
         )
 
-    def agreed(self) -> bool:
-        """Whether any process of the run was asked to stop; all ask at the same step, so that they stop together."""
-        return bool(max_(torch.tensor(int(self.signal is not None))))
+    def agreed(self, save: bool) -> tuple[bool, bool]:
+        """Whether any process was asked to stop, and whether any asks to `save`; all ask at the same step, and act together."""
+        stop, save = max_(torch.tensor([self.signal is not None, save], dtype=torch.int32)).tolist()
+        return bool(stop), bool(save)

@@ -5,11 +5,15 @@ from typing import Any
 import torch
 from torch import nn
 
+from pathssl.distributed import is_main
 from pathssl.training.parallel import like, local, whole
 
 
 def gather(objective: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """{"objective": {name: tensor}, "optimiser": {parameter's name: {key: tensor}}}, copies in the CPU's memory. Every process must ask."""
+    """{"objective": {name: tensor}, "optimiser": {parameter's name: {key: tensor}}}, copies in the CPU's memory, in the first process.
+
+    Every process must ask; those of the others have None for tensors.
+    """
     names = {id(parameter): name for name, parameter in objective.student.named_parameters()}
     state = {names[id(parameter)]: kept for parameter, kept in optimiser.state.items()}
     return {
@@ -19,8 +23,11 @@ def gather(objective: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, 
 
 
 def _copied(value: Any) -> Any:
-    """A copy in the CPU's memory, which training does not change any more."""
-    return whole(value.detach()).to("cpu", copy=True).contiguous() if isinstance(value, torch.Tensor) else value
+    """A copy in the CPU's memory, which training does not change any more, in the first process."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    found = whole(value.detach())
+    return found.to("cpu", copy=True).contiguous() if is_main() else None
 
 
 @torch.no_grad()
@@ -41,7 +48,7 @@ def restore(objective: nn.Module, optimiser: torch.optim.Optimizer, state: dict[
 
 
 def _placed(value: Any, parameter: nn.Parameter) -> Any:
-    """What the optimiser keeps for every element of a parameter is sharded as the parameter is."""
-    if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
-        return like(value, parameter)
-    return value
+    """A copy; what the optimiser keeps for every element of a parameter is sharded as the parameter is."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return (like(value, parameter) if value.shape == parameter.shape else value).clone()

@@ -1,7 +1,7 @@
 """One step: raw patches -> views -> the teacher's targets -> the student's gradient -> both move."""
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import numpy as np
@@ -9,20 +9,24 @@ import torch
 from torch import nn
 
 from pathssl.augment import MultiCrop
+from pathssl.devices import Flag
 from pathssl.distributed import max_
 from pathssl.objectives.dino import Targets, Terms, Views, rows_of, slices
 from pathssl.seeding import integer_seed
 from pathssl.training.optimiser import clip_gradients, create_optimiser, set_rates
-from pathssl.training.parallel import Parallel
+from pathssl.training.parallel import Parallel, local
 from pathssl.training.recipe import Recipe
 
 
 class NotFinite(ArithmeticError):
-    """The loss of a step is NaN or infinite in one of the processes; nothing was moved. rows, terms: this process's micro-batch then."""
+    """The `what` of a step, "loss" or "gradient", is NaN or infinite in one of the processes; nothing was moved.
 
-    def __init__(self, rows: slice, terms: Terms):
-        super().__init__("the loss is NaN or infinite")
-        self.rows, self.terms = rows, {name: term.item() for name, term in terms.items()}
+    rows, terms: of a loss, this process's micro-batch then; of a gradient, all its patches.
+    """
+
+    def __init__(self, what: str, rows: slice, terms: Terms):
+        super().__init__(f"the {what} is NaN or infinite")
+        self.what, self.rows, self.terms = what, rows, {name: term.item() for name, term in terms.items()}
 
 
 class Step:
@@ -60,7 +64,7 @@ class Step:
     def take(self, step: int, first_patch: int, patches_BHWC: torch.Tensor, views_seed_B: np.ndarray) -> Terms:
         """The objective's terms, means over this process's patches, which are `first_patch`, `first_patch` + 1, ... of the run.
 
-        Raises NotFinite, before anything has moved, where the loss of any process is NaN or infinite.
+        Raises NotFinite, before anything has moved, where the loss of any process, or the gradient, is NaN or infinite.
         """
         values = self.recipe.values(step)
         terms = self.gradient(values, first_patch, patches_BHWC, views_seed_B)
@@ -68,7 +72,11 @@ class Step:
             for parameter in self.last_layers:
                 parameter.grad = None
         terms["grad_norm"] = clip_gradients(self.parameters, self.recipe.clip_grad, self.recipe.clip_rule)
+        heard = Flag(~torch.isfinite(terms["grad_norm"]))  # the same in all processes, as the gradient is
         set_rates(self.optimiser, values["lr"], values["weight_decay"])
+        if heard.is_set():
+            self.optimiser.zero_grad(set_to_none=True)
+            raise NotFinite("gradient", slice(0, len(patches_BHWC)), terms)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.objective.after_step(values)
@@ -84,15 +92,34 @@ class Step:
         for rows in parts:
             with self.parallel.part_of_step(last=rows == parts[-1]):
                 terms = self.losses(first_patch, views, targets, rows)
-                heard = _Flag(~torch.isfinite(terms["loss"].detach()))
+                heard = Flag(max_((~torch.isfinite(terms["loss"].detach())).int()))
                 (terms["loss"] / len(parts)).backward()
             # While a GPU is still busy with the backward pass, the verdict on the loss has arrived.
             if heard.is_set():
                 self.optimiser.zero_grad(set_to_none=True)
-                raise NotFinite(rows, terms)
+                raise NotFinite("loss", rows, terms)
             for name, term in terms.items():
                 sums[name] = sums.get(name, 0) + term.detach() / len(parts)
         return sums
+
+    def settle(self, first_patch: int, patches_BHWC: torch.Tensor, views_seed_B: np.ndarray) -> None:
+        """A gradient of some of these patches, thrown away, for a process that has just started; every process calls it.
+
+        After the first gradient of its life DDP arranges the others by the order in which parameters came, and three processes or more
+        sum differently then: without this, the first step of a resumed run would differ from the same step of one that nothing broke.
+        """
+        if self.parallel.mode != "ddp":
+            return
+        rows = slice(0, self.micro_batch)
+        with suppress(NotFinite):  # the step itself comes to it too
+            self.gradient(self.recipe.values(0), first_patch, patches_BHWC[rows], views_seed_B[rows])
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def finite(self) -> bool:
+        """Whether all of the model's weights are finite numbers, and small enough for their squares to be; every process must ask."""
+        norms = torch._foreach_norm([local(tensor) for tensor in self.objective.state_dict().values()])
+        broken = ~torch.stack(norms).isfinite().all()
+        return not Flag(max_(broken.int())).is_set()
 
     def targets(
         self, values: dict[str, float], patches_BHWC: torch.Tensor, views_seed_B: np.ndarray
@@ -109,22 +136,3 @@ class Step:
         torch.manual_seed(integer_seed(self.seed, "step", first_patch + rows.start))
         with self.autocast:
             return self.objective.losses(rows_of(views, rows), targets.of(rows))
-
-
-class _Flag:
-    """A boolean of any process, on its way to the host."""
-
-    def __init__(self, flag: torch.Tensor):
-        flag = max_(flag.int())
-        self._copied = None
-        if flag.is_cuda:
-            self._host = torch.empty((), dtype=flag.dtype, pin_memory=True).copy_(flag, non_blocking=True)
-            self._copied = torch.cuda.Event()
-            self._copied.record()
-        else:
-            self._host = flag
-
-    def is_set(self) -> bool:
-        if self._copied is not None:
-            self._copied.synchronize()
-        return bool(self._host)

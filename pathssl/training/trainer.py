@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,12 +27,14 @@ from pathssl.training.window import Window
 
 log = logging.getLogger(__name__)
 _TEACHER = "teacher.encoder."
+_CURES = "A lower optim.base_lr, a longer schedule.warmup or a stronger optim.clip_grad are the usual cures."
 
 
 class Trainer:
     """Trains in the folder `run`, from its last checkpoint if there is one.
 
-    Every process of the run has one; the first writes the folder. `keep(steps)` says which checkpoints' teachers stay.
+    Every process of the run has one; the first writes the folder. `keep(steps)` says which checkpoints' teachers stay. Between checkpoints
+    the state is saved every `save_every_s`.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Trainer:
         journal: Journal,
         sentinels: Sentinels,
         keep: Callable[[list[int]], list[int]],
+        save_every_s: float,
     ):
         self.run, self.step, self.loader = run, step, loader
         self.recipe, self.device, self.objective = step.recipe, step.device, step.objective
@@ -52,6 +56,7 @@ class Trainer:
         self.replaced: list[tuple[int, tuple[int, str, str]]] = []  # since the last log line
         self.window = Window(self.device)
         self.time_s = 0.0
+        self.save_every_s, self.saved_s = save_every_s, time.monotonic()
 
     def fit(self) -> None:
         """Trains to the last step. Whatever kills it, calling it again goes on from the last checkpoint."""
@@ -60,22 +65,33 @@ class Trainer:
             first = self._resume()
             for batch, patches_BHWC in on_device(self.loader.batches(first, self.recipe.total_steps), self.device):
                 self._arrived(batch)
+                if batch.step == first:
+                    self.step.settle(self._first_patch(batch), patches_BHWC, batch.patches.draws.views_seed)
                 self.window.add(self._take(batch, patches_BHWC), self.recipe.batch_size)
                 done = batch.step + 1
                 if done in log_steps:
                     self._log(done, checkpoint=done in checkpoint_steps)
-                if interrupt.agreed() and done < self.recipe.total_steps:
-                    self._stop(done, saved=done in checkpoint_steps)
+                stop, save = interrupt.agreed(save=time.monotonic() - self.saved_s > self.save_every_s)
+                if (stop or save) and done < self.recipe.total_steps:
+                    if done not in checkpoint_steps:
+                        self._save_between(done)
+                    if stop:
+                        self._stop(done)
             self._written()
 
+    def _first_patch(self, batch: Batch) -> int:
+        """The number in the run of the first patch of this process's share."""
+        return batch.step * self.recipe.batch_size + self.loader.rows.start
+
     def _take(self, batch: Batch, patches_BHWC: torch.Tensor) -> dict[str, torch.Tensor]:
-        first_patch = batch.step * self.recipe.batch_size + self.loader.rows.start
+        first_patch = self._first_patch(batch)
         seeds_B = batch.patches.draws.views_seed
         try:
             return self.step.take(batch.step, first_patch, patches_BHWC, seeds_B)
         except NotFinite as failure:
             self._keep_capsule(
                 batch.step,
+                failure.what,
                 {
                     "first_patch": first_patch,
                     "patches": len(seeds_B),
@@ -93,10 +109,10 @@ class Trainer:
         """Writes the line of metrics.jsonl; at a checkpoint that comes first, and the probes fill the line."""
         values = self.recipe.values(done - 1)
         row = self._place(done) | {f"train/{name}": values[name] for name in ("lr", "weight_decay", "teacher_momentum")}
+        self._write_replaced()
         row |= self.window.row()
         self.time_s += self.window.elapsed_s()
         row["time_s"] = self.time_s
-        row["train/replaced_patches"] = self._write_replaced()
         self.window = Window(self.device)
         self._write(row, self._checkpoint(row) if checkpoint else None)
         self.window.start_again()
@@ -105,7 +121,7 @@ class Trainer:
         """Writes the line of a step, with what probes say where it has the `weights` of a checkpoint."""
         self.journal.line(row, self._probed(weights) if weights else None)
         if is_main() and weights:
-            self.checkpoints.tidy(self.keep(self.checkpoints.steps()))
+            self.checkpoints.tidy(self.keep)
 
     def _place(self, done: int) -> dict[str, float]:
         return {"step": done, "patches_seen": done * self.recipe.batch_size}
@@ -147,27 +163,33 @@ class Trainer:
         for slide, reason in self.coverage.add(batch.step + 1, batch.patches.draws, batch.patches.replaced):
             log.warning("%s cannot be read everywhere, and other patches are taken instead: %s", slide, reason)
 
-    def _write_replaced(self) -> int:
-        """The draws that failed in all processes since the last line, which are written to replaced.jsonl."""
+    def _write_replaced(self) -> None:
+        """Writes the draws that failed in all processes since the last time to replaced.jsonl."""
         replaced = sorted(fault for of_one in gathered(self.replaced) for fault in of_one)
         for step in sorted({step for step, _ in replaced}):
             append_replaced(self.run, step, [fault for at, fault in replaced if at == step])
+        self.window.replaced += len(replaced)
         self.replaced = []
-        return len(replaced)
 
-    def _checkpoint(self, row: dict[str, float], window: dict[str, Any] | None = None) -> dict[str, torch.Tensor]:
+    def _checkpoint(self, row: dict[str, float], window: list[dict[str, Any]] | None = None) -> dict[str, torch.Tensor]:
         """Saves the state after row["step"]; gives the teacher's weights, in the first process."""
+        step = int(row["step"])
+        if not self.step.finite():
+            raise FloatingPointError(
+                f"The weights after step {step} are no finite numbers, or too large to compute with, and were not saved; the checkpoint "
+                f"before is whole. {_CURES}"
+            )
         state = gather(self.objective, self.step.optimiser)
         counted = gathered(self.coverage.state())
+        self.saved_s = time.monotonic()
         if not is_main():
             return {}
         counted = self.coverage.merged(counted)
         kept = counted | {"patches": torch.from_numpy(counted["patches"])}
         # A copy of the row, which the probes are about to fill.
-        self.checkpoints.save(
-            int(row["step"]), self._weights(state), state | {"coverage": kept, "row": {**row}, "window": window}
-        )
-        write_coverage(self.run, int(row["step"]), self.coverage.table(counted))
+        whole = state | {"coverage": kept, "row": {**row}, "window": window}
+        self.checkpoints.save(step, self._weights(state), whole)
+        write_coverage(self.run, step, self.coverage.table(counted))
         return self._weights(state)
 
     @staticmethod
@@ -176,12 +198,15 @@ class Trainer:
         objective = state["objective"]
         return {name.removeprefix(_TEACHER): objective[name] for name in objective if name.startswith(_TEACHER)}
 
-    def _stop(self, done: int, *, saved: bool) -> None:
-        """Leaves after step `done`, with the state of the step saved."""
-        if not saved:
-            row = self._place(done) | {"time_s": self.time_s}
-            self._write_replaced()
-            self._checkpoint(row, self.window.state())
+    def _save_between(self, done: int) -> None:
+        """Saves the state after step `done`, at which there is no checkpoint to probe."""
+        self._write_replaced()
+        self._checkpoint(self._place(done) | {"time_s": self.time_s}, self.window.state())
+        if is_main():
+            self.checkpoints.tidy(self.keep)
+
+    def _stop(self, done: int) -> None:
+        """Leaves after step `done`, whose state is saved."""
         self._written()
         self.journal.stopped(done)
         raise Interrupted(f"Stopped after step {done}; the same command goes on from there.")
@@ -191,7 +216,7 @@ class Trainer:
         self.checkpoints.wait()
         from_main(None)
 
-    def _keep_capsule(self, step: int, account: dict[str, Any]) -> None:
+    def _keep_capsule(self, step: int, what: str, account: dict[str, Any]) -> None:
         """Keeps what is needed to compute the failed step again, then fails."""
         self._write_replaced()  # the step's own too, without which its patches would not be known
         accounts, state = gathered(account), gather(self.objective, self.step.optimiser)
@@ -200,6 +225,7 @@ class Trainer:
         if is_main():
             values = self.recipe.values(step)
             whole = {
+                "failed": what,
                 "seed": self.step.seed,
                 "values": values,
                 "micro_batch": self.step.micro_batch,
@@ -207,8 +233,8 @@ class Trainer:
             }
             capsule = write_capsule(self.run, step + 1, whole, state)
         raise FloatingPointError(
-            f"The loss of step {step + 1} is not a finite number; the step was not taken. A lower optim.base_lr, a longer schedule.warmup "
-            f"or a stronger optim.clip_grad are the usual cures. Look at it: python -m pathssl replay {from_main(capsule)}"
+            f"The {what} of step {step + 1} is not a finite number; the step was not taken. {_CURES} "
+            f"Look at it: python -m pathssl replay {from_main(capsule)}"
         )
 
     def _probed(self, weights: dict[str, torch.Tensor]) -> torch.nn.Module:

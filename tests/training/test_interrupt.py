@@ -10,9 +10,9 @@ from pathssl.training.interrupt import Interrupt
 def test_a_signal_is_heard_at_the_end_of_a_step_and_interrupts_nothing(number):
     before = signal.getsignal(number)
     with Interrupt() as interrupt:
-        assert not interrupt.agreed()
+        assert interrupt.agreed(save=False) == (False, False)
         os.kill(os.getpid(), number)
-        assert interrupt.agreed() and interrupt.signal == number
+        assert interrupt.agreed(save=True) == (True, True) and interrupt.signal == number
     assert signal.getsignal(number) is before
 
 
