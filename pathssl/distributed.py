@@ -3,9 +3,12 @@
 All functions are no-ops for one process alone, so that callers need not ask.
 """
 
+import ctypes
 import datetime
 import os
+import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +21,7 @@ from pathssl.errors import UserError
 
 # Probes and checkpoints are the first process's work, and the others wait for it; a process that died is noticed at once all the same.
 _TIMEOUT = datetime.timedelta(hours=6)
+_PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ def start(kind: str) -> torch.device:
         torch.cuda.set_device(device)
     if place.world_size == 1:
         return device
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        _end_with_parent()
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo",
         init_method=None if "TORCHELASTIC_RUN_ID" in os.environ else f"tcp://{place.address}:{place.port}",
@@ -86,6 +92,12 @@ def start(kind: str) -> torch.device:
         timeout=_TIMEOUT,
     )
     return device
+
+
+def _end_with_parent() -> None:
+    """On Linux, a torchrun that is killed takes this process with it, which would go on in the run's folder, unseen, on its GPU."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def stop() -> None:

@@ -17,7 +17,7 @@ from pathssl.checks import check, check_group
 from pathssl.determinism import deterministic
 from pathssl.distributed import ElsewhereError, check_batch, from_main, is_main, main_first, world_size
 from pathssl.environment import describe_environment
-from pathssl.errors import UserError
+from pathssl.errors import CALLED_WRONGLY, INTERRUPTED, UserError
 from pathssl.files import locked_or_refused, write_atomic
 from pathssl.identity import arm_name, choices, config_text, refuse_other_run, run_folder
 from pathssl.lifecycle import Failed, Status, log_file
@@ -31,8 +31,6 @@ from pathssl.training.tracking import ended_by_agent, last_saved_step, of_agent
 from pathssl.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
-CALLED_WRONGLY = 2
-INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 
 def main(config: DictConfig) -> int:

@@ -14,6 +14,7 @@ from pathssl.cli import compose, main
 from pathssl.replay import find_step
 from pathssl.replay_capsule import compute_again, read_capsule
 from pathssl.run import Failed, run
+from pathssl.training import step
 from pathssl.training.step import Step
 
 SPOILT = "student.encoder.blocks.0.attn.qkv.weight"
@@ -155,3 +156,28 @@ def test_what_cannot_be_replayed_is_said(capsule, capsys, caplog):
     shutil.copy(capsule.folder / "capsule.json", capsule.folder / "state.pt")
     assert main(["replay", str(capsule.folder)]) == 2
     assert "makes the capsule again" in capsys.readouterr().err
+
+
+def test_a_gradient_that_is_no_number_is_laid_to_its_layer(small, monkeypatch):
+    config = compose([*small, "parallel.accumulate=2"])
+    with monkeypatch.context() as once:
+        once.setattr(step, "clip_gradients", lambda *_: torch.tensor(float("inf")))
+        with pytest.raises(Failed, match=r"gradient of step 1 .*replay .*step_00000001"):
+            run(config, "default")
+    (folder,) = Path(config["output_dir"]).glob("small/default/seed0/capsules/*")
+    capsule = read_capsule(folder)
+    found = find_step(capsule.run, 1)
+    again = compute_again(capsule, found)
+    assert again.gradients == [] and again.verdict.startswith("The gradient is finite here")
+    assert all(row["in_the_run"] is None for row in again.micro_batches)
+
+    def spoilt(objective, *given):
+        restored(objective, *given)
+        weight = objective.student.encoder.blocks[0].attn.qkv.weight
+        weight.register_hook(lambda gradient: gradient * float("inf"))
+
+    restored = replay_capsule.restore
+    monkeypatch.setattr(replay_capsule, "restore", spoilt)
+    again = compute_again(capsule, found)
+    assert again.gradients == [SPOILT.removeprefix("student.")] and again.gradients[0] in again.verdict
+    assert again.verdict in again.text() and "NaN or Inf in the gradient of 1 tensor" in again.text()

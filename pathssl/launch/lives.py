@@ -10,12 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pathssl.errors import INTERRUPTED
 from pathssl.records import read_metrics, read_status
-from pathssl.run import INTERRUPTED
 from pathssl.training.checkpoints import STATE, Checkpoints
 
 log = logging.getLogger(__name__)
 _POLL_S, _POLL_SAVES_S, _SPEAK_S = 0.01, 0.001, 30.0
+_OF_TORCHRUN = 1  # the exit code of torchrun, whatever those of its processes
 _HEARD_WITHIN = 2  # steps: one may end, and another begin, while a signal is on its way
 
 
@@ -55,6 +56,7 @@ class Kill:
 
     sent: whether the process still lived. step: of the run's last row then, None where there was none. exit_code: as subprocess has it.
     in_save: whether a half-written checkpoint was left. saved: the step that the run goes on from, None where nothing had been saved.
+    processes: of the run; the exit code of several is torchrun's.
     """
 
     signal: str
@@ -63,6 +65,12 @@ class Kill:
     exit_code: int
     in_save: bool
     saved: int | None
+    processes: int
+
+    def must_be_heard(self, total_steps: int) -> bool:
+        """Whether the run listened to SIGTERM then for certain: not yet before its first row, perhaps no more in its last steps."""
+        asked = self.sent and self.signal == "SIGTERM"
+        return asked and self.step is not None and self.step < total_steps - _HEARD_WITHIN
 
     def fault(self, total_steps: int) -> str | None:
         """What is wrong with how the process ended, in words.
@@ -75,16 +83,17 @@ class Kill:
         if self.sent and number == signal.SIGTERM:
             late = self.step is not None and self.step >= total_steps - _HEARD_WITHIN
             allowed |= {INTERRUPTED, 0} if late else {INTERRUPTED}
+            allowed |= {_OF_TORCHRUN} if self.processes > 1 else set()
         if self.exit_code in allowed:
             return None
         return f"{self.signal} after step {self.step} of {total_steps} ended with exit code {self.exit_code}"
 
 
 class Life:
-    """A process of train.py, started by `line`, which works on the folder `run`; killed where the block ends before it."""
+    """train.py, started by `line` in so many `processes`, which work on the folder `run`; killed where the block ends before it."""
 
-    def __init__(self, line: list[str], run: Path, name: str):
-        self.run, self.name = run, name
+    def __init__(self, line: list[str], run: Path, name: str, processes: int = 1):
+        self.run, self.name, self.processes = run, name, processes
         self._status, self._metrics = run / "status.json", run / "metrics.jsonl"
         self._before = _signature(self._status), _signature(self._metrics)
         self._left_over = self._half_written()
@@ -144,6 +153,7 @@ class Life:
             exit_code=exit_code,
             in_save=self.is_saving(),
             saved=saved[-1] if saved else None,
+            processes=self.processes,
         )
 
     def words(self) -> str:

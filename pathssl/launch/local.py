@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from pathssl.errors import UserError
+from pathssl.errors import INTERRUPTED, UserError
 from pathssl.identity import arm_name
 from pathssl.records import read_status
 
 TRAIN = Path(__file__).resolve().parents[2] / "train.py"
 _POLL_S, _SPEAK_S = 0.5, 30.0
+# Signals that torchrun hands on, and how long it then waits.
+_TOLD, _SAVES_WITHIN_S = ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR2"), 1800
 # What torchrun adds to what its processes say: "W1124 03:33:07.364000 11487 torch/distributed/..."; its last words begin with the second.
 _OF_TORCHRUN, _LAST_WORDS = re.compile(r"[IWE]\d{4} \S+ \d+ torch/distributed/"), "failed (exitcode: "
 
@@ -61,8 +63,7 @@ def run_queue(
             for item in [item for item in running if item.process.poll() is not None]:
                 running.remove(item)
                 free_gpus.append(item.gpus)
-                codes[item.job] = item.process.returncode
-                _say_end(item, names[item.job], Path(study_folder))
+                codes[item.job] = _say_end(item, names[item.job], Path(study_folder))
             if time.monotonic() - spoken > _SPEAK_S and running:
                 spoken = time.monotonic()
                 print(" | ".join(_progress(Path(study_folder) / names[item.job]) for item in running), flush=True)
@@ -95,7 +96,9 @@ def command(overrides: list[str], processes: int) -> list[str]:
     if processes == 1:
         return [sys.executable, str(TRAIN), *overrides]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [*torchrun, str(TRAIN), *overrides]
+    # A run that is asked to stop saves its state first, which may take longer than the 30 s that torchrun gives by itself.
+    patient = [f"--signals-to-handle={','.join(_TOLD)}", f"--shutdown-timeout={_SAVES_WITHIN_S}"]
+    return [*torchrun, *patient, str(TRAIN), *overrides]
 
 
 def check_settings(parallel: int | None, processes: int, gpus: list[str]) -> None:
@@ -116,18 +119,28 @@ def _start(job: int, line: list[str], gpus: str | None) -> _Running:
     return _Running(job, process, output, gpus, time.monotonic())
 
 
-def _say_end(item: _Running, name: str, study_folder: Path) -> None:
-    minutes = (time.monotonic() - item.start) / 60
+def _say_end(item: _Running, name: str, study_folder: Path) -> int:
+    """Says how a run ended; gives its exit code."""
+    minutes, run, code = (time.monotonic() - item.start) / 60, study_folder / name, item.process.returncode
     item.output.seek(0)
     lines = _own_lines(item.output.read().decode(errors="replace").strip().splitlines())
     item.output.close()
-    if item.process.returncode == 0:
+    if code and (read_status(run) or {}).get("state") == "preempted":
+        code = INTERRUPTED  # of which torchrun makes a 1
+    if code == 0:
         print(f"{name}: finished after {minutes:.1f} minutes", flush=True)
+    elif code == INTERRUPTED:
+        print(f"{name}: stopped; the same command goes on from there", flush=True)
     else:
-        last = "\n    ".join(lines[-8:])
-        print(f"{name}: failed (exit code {item.process.returncode})\n    {last}", flush=True)
-        if (study_folder / name / "log.txt").is_file():
-            print(f"    all of it: {study_folder / name / 'log.txt'}", flush=True)
+        print(
+            f"{name}: failed (exit code {code})",
+            *[line for line in lines if line.strip()][-8:],
+            sep="\n    ",
+            flush=True,
+        )
+        if (run / "log.txt").is_file():
+            print(f"    all of it: {run / 'log.txt'}", flush=True)
+    return code
 
 
 def _own_lines(lines: list[str]) -> list[str]:

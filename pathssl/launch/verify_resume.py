@@ -1,6 +1,7 @@
 """The proof that a config resumes to the bit: real runs of it, killed and started again, against one that nothing broke."""
 
 import logging
+import re
 import shutil
 import signal
 import tempfile
@@ -13,18 +14,18 @@ import numpy as np
 
 from pathssl import parts
 from pathssl.checks import check
-from pathssl.errors import UserError
+from pathssl.errors import CALLED_WRONGLY, UserError
 from pathssl.identity import arm_name, run_folder
 from pathssl.launch.differences import Compared, compare, compare_losses, same_patches
 from pathssl.launch.lives import Kill, Life, Moment, Timeline
 from pathssl.launch.local import command, visible_gpus
 from pathssl.records import read_status
 from pathssl.report.words import plural
-from pathssl.run import CALLED_WRONGLY
 from pathssl.seeding import uniforms
 
 log = logging.getLogger(__name__)
 _SAVE_EVERY = 3  # steps
+_ALONE, _TOGETHER = "unbroken", "together"  # the runs that others are held against
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 _AT_SAVES = 4  # every so many kills one waits for a save, beginning with the third: a SIGKILL
 # Of a loss, relative, between one process and several. float32: sums in another order made up to 4e-7 over 40 steps. bfloat16: fsdp rounds
@@ -66,7 +67,8 @@ def verify_resume(
 
     One run of `steps` steps is left alone; one for each number of `workers` is killed `kills` times, at moments that follow from the
     config's seed, and started again. processes: of another run, by torchrun, which must see the same patches and have the same losses to
-    rounding; the others then compute what one of its processes computes in as many passes.
+    rounding (the others then compute in as many passes what its processes compute together), and of one more, which is killed as often and
+    must equal that one to the bit.
     """
     check(config)
     accumulate = config["parallel"]["accumulate"] * processes
@@ -76,13 +78,19 @@ def verify_resume(
     line = [*overrides, *budget, f"train.checkpoint_every={save_every}", "logger.wandb=null"]
     with tempfile.TemporaryDirectory(prefix="pathssl-verify-resume-") as folder:
         proof = _Proof(config, line, Path(folder), steps)
-        timeline = proof.unbroken(accumulate)
-        proved = [proof.broken(number, timeline, kills, accumulate) for number in workers]
+        passes = f"parallel.accumulate={accumulate}"
+        timeline = proof.unbroken([passes])
+        proved = []
+        for number in workers:
+            name = f"loader.workers={number}"
+            proved.append(proof.broken(name, [name, passes], 1, timeline, kills, _ALONE))
         ratio = None
         if processes > 1:
-            together, ratio = proof.together(processes, config["parallel"]["accumulate"])
+            together, ratio, timeline = proof.together(processes)
             proved.append(together)
-    return _answer(proved, steps, kills * len(workers), ratio)
+            if together.first_difference() is None:
+                proved.append(proof.broken(f"{processes} processes, killed", [], processes, timeline, kills, _TOGETHER))
+    return _answer(proved, steps, ratio)
 
 
 def _check(config: Mapping[str, Any], steps: int, kills: int, workers: list[int], processes: int) -> None:
@@ -108,11 +116,11 @@ class _Proof:
     def __init__(self, config: Mapping[str, Any], line: list[str], folder: Path, steps: int):
         self.config, self.line, self.folder, self.steps = config, line, folder, steps
 
-    def unbroken(self, accumulate: int) -> Timeline:
+    def unbroken(self, more: list[str]) -> Timeline:
         """The timeline of the run that is left alone."""
-        line, run = self._command("unbroken", [f"parallel.accumulate={accumulate}"], 1)
+        line, run = self._command(_ALONE, more, 1)
         log.info("An unbroken run of %s ...", plural(self.steps, "step"))
-        with Life(line, run, "unbroken") as life:
+        with Life(line, run, _ALONE) as life:
             timeline = life.watch()
             if (code := life.process.returncode) == CALLED_WRONGLY:
                 raise UserError(life.words())
@@ -123,51 +131,49 @@ class _Proof:
         log.info("... trained for %.1f s.", timeline.length_s)
         return timeline
 
-    def broken(self, workers: int, timeline: Timeline, kills: int, accumulate: int) -> Proved:
-        """The run with so many workers, killed `kills` times."""
-        name = f"loader.workers={workers}"
-        line, run = self._command(f"workers{workers}", [name, f"parallel.accumulate={accumulate}"], 1)
+    def broken(
+        self, name: str, more: list[str], processes: int, timeline: Timeline, kills: int, reference: str
+    ) -> Proved:
+        """The run by that name with `more` overrides, killed `kills` times, against the unbroken one in the place `reference`."""
+        line, run = self._command(re.sub(r"\W+", "_", name), more, processes)
         proved = Proved(name)
-        places = uniforms(self.config["seed"], f"verify-resume {workers}", np.arange(kills), 2)
+        places = uniforms(self.config["seed"], f"verify-resume {name}", np.arange(kills), 2)
         for number, (place, place_in_save) in enumerate(places):
             at_save = place_in_save if number % _AT_SAVES == 2 else None
             moment = Moment.at(timeline, (number + place) / kills, at_save)  # in the number-th part of the life
-            with Life(line, run, name) as life:
+            with Life(line, run, name, processes) as life:
                 kill = life.kill(_SIGNALS[number % len(_SIGNALS)], moment)
                 said = life.words()
             proved.kills.append(kill)
             log.info("%s: %s", name, _told(kill, self.steps))
             if fault := self._fault(kill, run):
                 return proved.fail(fault, said)
-        return self._finished(proved, line, run)
-
-    def together(self, processes: int, accumulate: int) -> tuple[Proved, float]:
-        """The run of several processes, and by how much of itself a loss differs at most."""
-        name = f"{processes} processes"
-        line, run = self._command("together", [f"parallel.accumulate={accumulate}"], processes)
-        proved, ratio = Proved(name), float("inf")
-        log.info("The run in %s ...", name)
-        reference = self._run("unbroken")
-        with Life(line, run, name) as life:
-            if code := life.end():
-                return proved.fail(f"it ended with exit code {code}", life.words()), ratio
-        precision = "bf16" if self._bf16() else "fp32"
-        losses, ratio = compare_losses(run, reference, TOLERANCE[precision])
-        proved.compared = [same_patches(run, reference), losses]
-        return proved, ratio
-
-    def _finished(self, proved: Proved, line: list[str], run: Path) -> Proved:
-        """With the run's last start, and what it came to."""
-        with Life(line, run, proved.name) as life:
+        with Life(line, run, name, processes) as life:
             if code := life.end():
                 return proved.fail(f"it ended with exit code {code}", life.words())
-        proved.compared = compare(run, self._run("unbroken"))
+        proved.compared = [item for item in compare(run, self._run(reference)) if item.count or item.different]
         shutil.rmtree(run)  # states are large
         return proved
 
+    def together(self, processes: int) -> tuple[Proved, float, Timeline]:
+        """The run of several processes that is left alone, by how much of itself a loss differs at most, and the timeline."""
+        name = f"{processes} processes"
+        line, run = self._command(_TOGETHER, [], processes)
+        proved, ratio = Proved(name), float("inf")
+        log.info("The run in %s ...", name)
+        with Life(line, run, name, processes) as life:
+            timeline = life.watch()
+            if code := life.process.returncode:
+                return proved.fail(f"it ended with exit code {code}", life.words()), ratio, timeline
+        precision, reference = "bf16" if self._bf16() else "fp32", self._run(_ALONE)
+        losses, ratio = compare_losses(run, reference, TOLERANCE[precision])
+        proved.compared = [same_patches(run, reference), losses]
+        return proved, ratio, timeline
+
     def _fault(self, kill: Kill, run: Path) -> str | None:
         state = (read_status(run) or {}).get("state")
-        if kill.exit_code > 0 and kill.fault(self.steps) is None and state != "preempted":
+        heard = kill.exit_code > 0 if kill.processes == 1 else kill.must_be_heard(self.steps)
+        if heard and kill.fault(self.steps) is None and state != "preempted":
             return f"a run that {kill.signal} had stopped called itself {state}"
         return kill.fault(self.steps)
 
@@ -193,12 +199,14 @@ def _told(kill: Kill, steps: int) -> str:
     return f"{kill.signal} {when} (exit code {kill.exit_code}); {on}"
 
 
-def _answer(proved: list[Proved], steps: int, kills: int, ratio: float | None) -> dict[str, Any]:
+def _answer(proved: list[Proved], steps: int, ratio: float | None) -> dict[str, Any]:
     all_kills = [kill for one in proved for kill in one.kills]
     late = sum(not kill.sent for kill in all_kills)
     early = sum(kill.sent and kill.saved is None for kill in all_kills)
     difference = next(filter(None, (one.first_difference() for one in proved)), None)
-    counted = f"{plural(kills, 'kill')}, of which {early} came before anything was saved and {late} after the end"
+    counted = (
+        f"{plural(len(all_kills), 'kill')}, of which {early} came before anything was saved and {late} after the end"
+    )
     if difference is not None:
         verdict = f"Not equal. {difference}."
     elif late == len(all_kills):
@@ -206,7 +214,7 @@ def _answer(proved: list[Proved], steps: int, kills: int, ratio: float | None) -
     else:
         verdict = f"Bit for bit equal: after {counted}, runs of {plural(steps, 'step')} ended as the unbroken one."
         if ratio is not None:
-            verdict += f" {proved[-1].name} saw the same patches, and their losses differ by at most {ratio:.1e} of themselves."
+            verdict += f" {proved[-2].name} saw the same patches as one, and their losses differ by at most {ratio:.1e} of themselves."
     return {
         "text": "\n".join([*_table(proved, steps), "", verdict]),
         "equal": difference is None,

@@ -18,21 +18,22 @@ def test_a_moment_counts_from_the_last_row_before_it():
 
 
 @pytest.mark.parametrize(
-    ("name", "sent", "step", "exit_code", "right"),
+    ("name", "sent", "step", "exit_code", "processes", "right"),
     [
-        ("SIGKILL", True, 5, -9, True),
-        ("SIGKILL", True, 5, 0, False),
-        ("SIGTERM", True, 5, 75, True),
-        ("SIGTERM", True, None, -15, True),
-        ("SIGTERM", True, 5, 0, False),  # it did not stop
-        ("SIGTERM", True, 11, 0, True),  # nor could it
-        ("SIGTERM", True, 5, 1, False),
-        ("SIGTERM", False, 12, 0, True),
-        ("SIGKILL", False, 12, 1, False),
+        ("SIGKILL", True, 5, -9, 1, True),
+        ("SIGKILL", True, 5, 0, 1, False),
+        ("SIGTERM", True, 5, 75, 1, True),
+        ("SIGTERM", True, None, -15, 1, True),
+        ("SIGTERM", True, 5, 0, 1, False),  # it did not stop
+        ("SIGTERM", True, 11, 0, 1, True),  # nor could it
+        ("SIGTERM", True, 5, 1, 1, False),
+        ("SIGTERM", True, 5, 1, 2, True),  # torchrun's
+        ("SIGTERM", False, 12, 0, 1, True),
+        ("SIGKILL", False, 12, 1, 1, False),
     ],
 )
-def test_how_a_killed_process_should_end(name, sent, step, exit_code, right):
-    kill = Kill(name, sent, step, exit_code, in_save=False, saved=None)
+def test_how_a_killed_process_should_end(name, sent, step, exit_code, processes, right):
+    kill = Kill(name, sent, step, exit_code, in_save=False, saved=None, processes=processes)
     assert (kill.fault(12) is None) == right
 
 
