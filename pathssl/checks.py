@@ -84,7 +84,9 @@ def check_group(config: Mapping[str, Any], micro_batch: int) -> None:
     if type(group) is not int or group < 2:
         raise UserError(f"objective.spread.group={group} must be a whole number, at least 2.")
     if micro_batch % group:
+        fitting = sorted(range(2, micro_batch + 1), key=lambda n: (micro_batch % n > 0, abs(n - group)))
+        such = f", such as {fitting[0]}" if fitting else ""
         raise UserError(
             f"objective.spread.group={group} does not divide the {micro_batch} patches that pass at a time (batch.size over processes "
-            "and parallel.accumulate). The group is part of what is learned, so it is not changed by itself: choose one that does."
+            f"and parallel.accumulate). The group is part of what is learned, so it is not changed by itself: choose one that does{such}."
         )

@@ -55,7 +55,7 @@ def encoder(config: Mapping[str, Any]) -> nn.Module:
     """The student's encoder, initialised as `init` says from the run's seed."""
     model, init = config["model"], config["init"]
     torch.manual_seed(integer_seed(config["seed"], "init"))
-    architecture = model["name"], dict(**model["args"]), model["drop_path"]
+    architecture = model["name"], dict(**model["args"]), model["drop_path"], model["drop_path_rule"]
     strict, pretrained, path = init["strict"], init["pretrained"], init["path"]
     if pretrained and path is not None:
         raise UserError(f"init.pretrained=true and init.path={path}: an encoder begins with the one or with the other.")

@@ -4,18 +4,24 @@ import difflib
 from typing import Any
 
 import timm
+from timm.layers import DropPath
 from torch import nn
 
 from pathssl.errors import UserError
 
 
-def create_encoder(name: str, args: dict[str, Any], drop_path: float, *, pretrained: bool = False) -> nn.Module:
+def create_encoder(
+    name: str, args: dict[str, Any], drop_path: float = 0.0, drop_path_rule: str = "linear", *, pretrained: bool = False
+) -> nn.Module:
     """timm's model `name` built with `args`, mapping (B, 3, H, W) normalised images to (B, D) features.
 
+    drop_path: the rate of stochastic depth, of the last block, which the others rise to ("linear"), or of all blocks ("uniform").
     The features are the CLS token after the last norm. Other image sizes than args["img_size"] are taken as they come, with resampled
     position embeddings. Raises UserError for an unknown name, and for arguments that the architecture does not take.
     """
     check_name(name)
+    if drop_path_rule not in ("linear", "uniform"):
+        raise UserError(f"model.drop_path_rule={drop_path_rule} is not one of linear, uniform.")
     try:
         encoder = timm.create_model(
             name,
@@ -35,6 +41,9 @@ def create_encoder(name: str, args: dict[str, Any], drop_path: float, *, pretrai
             f"timm has no usable pretrained weights for {name} with model.args={args} ({error}). Choose init=random, or init=file "
             "init.path=FILE.safetensors."
         ) from error
+    if drop_path_rule == "uniform" and drop_path > 0:
+        for block in encoder.blocks:
+            block.drop_path1, block.drop_path2 = DropPath(drop_path), DropPath(drop_path)
     # Masking tokens of iBOT and classifier heads are objectives' business: what stays here is what an export holds.
     return encoder
 

@@ -20,7 +20,8 @@ class Network(nn.Module):
     def __init__(self, encoder: nn.Module, head: nn.Module, patch_head: nn.Module | None, *, masked: bool):
         super().__init__()
         self.encoder, self.head, self.patch_head = encoder, head, patch_head
-        self.mask_token = nn.Parameter(torch.zeros(encoder.num_features)) if masked else None
+        # Of two axes, as DINOv2's: it is decayed.
+        self.mask_token = nn.Parameter(torch.zeros(1, encoder.num_features)) if masked else None
 
     def forward(
         self,

@@ -113,10 +113,12 @@ def load_weights(encoder: nn.Module, path: Path, *, strict: bool) -> Loaded:
     return loaded
 
 
-def create_pretrained(name: str, args: dict[str, Any], drop_path: float, *, strict: bool) -> tuple[nn.Module, Loaded]:
+def create_pretrained(
+    name: str, args: dict[str, Any], drop_path: float = 0.0, drop_path_rule: str = "linear", *, strict: bool
+) -> tuple[nn.Module, Loaded]:
     """timm's model `name` with the weights that timm publishes under that name, and what was loaded; refusals as `load_weights`."""
     with _said_by_timm() as said:
-        encoder = create_encoder(name, args, drop_path, pretrained=True)
+        encoder = create_encoder(name, args, drop_path, drop_path_rule, pretrained=True)
     assert said, "timm logged nothing, so nobody knows what it loaded"
     own, text = encoder.state_dict(), "\n".join(said)
     missing = _keys(r"Missing keys \((.*?)\)", text)

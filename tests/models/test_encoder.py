@@ -44,3 +44,17 @@ def test_an_unknown_name_is_refused_with_a_suggestion():
 def test_arguments_that_do_not_fit_are_refused():
     with pytest.raises(UserError, match="cannot be built"):
         create_encoder("vit_tiny_patch16_224", {"embed_dimension": 3}, 0.0)
+
+
+@pytest.mark.parametrize(("rule", "rates"), [("linear", [0.0, 0.1, 0.2, 0.3]), ("uniform", [0.3] * 4)])
+def test_stochastic_depth_rises_with_the_block_or_is_the_same_in_all(rule, rates):
+    blocks = create_encoder("vit_tiny_patch16_224", NANO | {"depth": 4}, 0.3, rule).blocks
+    for block, rate in zip(blocks, rates, strict=True):
+        assert [getattr(path, "drop_prob", 0.0) for path in (block.drop_path1, block.drop_path2)] == pytest.approx(
+            [rate] * 2
+        )
+
+
+def test_an_unknown_rule_of_stochastic_depth_is_refused():
+    with pytest.raises(UserError, match=r"model.drop_path_rule=steep is not one of linear, uniform"):
+        create_encoder("vit_tiny_patch16_224", NANO, 0.3, "steep")
