@@ -75,7 +75,17 @@ def check_patch_size(encoder: nn.Module, config: Mapping[str, Any]) -> None:
             )
 
 
-def check_group(config: Mapping[str, Any], micro_batch: int) -> None:
+def check_passes(config: Mapping[str, Any], micro_batch: int) -> None:
+    """What is computed among patches that pass together must not depend on how many do."""
+    if config["objective"]["head_batch_norm"] and micro_batch != config["batch"]["size"]:
+        raise UserError(
+            f"objective.head_batch_norm=true normalises over the patches that pass together, {micro_batch} of batch.size="
+            f"{config['batch']['size']} here, which would change what is learned: it takes one process and parallel.accumulate=1."
+        )
+    _check_group(config, micro_batch)
+
+
+def _check_group(config: Mapping[str, Any], micro_batch: int) -> None:
     """DINOv2's neighbours are sought in groups of patches that pass together."""
     spread = config["objective"].get("spread", {"kind": "none"})
     if spread["kind"] == "none":

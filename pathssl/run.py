@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from pathssl import distributed, parts, sources
-from pathssl.checks import check, check_group
+from pathssl.checks import check, check_passes
 from pathssl.determinism import deterministic
 from pathssl.distributed import ElsewhereError, check_batch, from_main, is_main, main_first, world_size
 from pathssl.environment import describe_environment
@@ -86,7 +86,7 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
     folder = run_folder(config, arm)
     bf16 = parts.bf16(config["train"]["precision"], device.type)
     micro_batch = check_batch(config["batch"]["size"], config["parallel"]["accumulate"])
-    check_group(config, micro_batch)
+    check_passes(config, micro_batch)
     with main_first():  # who writes indices and cohorts that the others then find
         objective, views = parts.objective(config), make(config["augmentation"])
         data, tasks = sources.Data(config), sources.tasks(config)

@@ -10,7 +10,7 @@ from pathssl import parts
 from pathssl.bench.rounds import alternate, cores, pinned, report, table
 from pathssl.bench.step_contenders import Steps
 from pathssl.bench.time_split import time_split
-from pathssl.checks import check, check_group
+from pathssl.checks import check, check_passes
 from pathssl.determinism import deterministic
 from pathssl.distributed import check_batch
 from pathssl.errors import UserError
@@ -32,7 +32,7 @@ def bench_step(config: dict[str, Any], *, rounds: int, patches: int | None) -> d
         raise UserError(
             "parallel.accumulate: the bare model takes a batch at once. A smaller batch.size takes less memory."
         )
-    check_group(config, check_batch(size, 1))
+    check_passes(config, check_batch(size, 1))
     device, threads = torch.device(parts.device(config["train"]["device"])), torch.get_num_threads()
     before = torch.are_deterministic_algorithms_enabled()
     deterministic(False)

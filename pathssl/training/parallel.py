@@ -41,11 +41,15 @@ class Parallel:
         self.plain_encoder = copy.deepcopy(teacher.encoder).cpu() if self.mode == "fsdp" and is_main() else None
         if self.mode == "fsdp":
             mesh = init_device_mesh(device.type, (world_size(),))
-            # Heads and embeddings stay in float32: prototypes are normalised, and their small changes matter.
-            policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32) if bf16 else MixedPrecisionPolicy()
+            # Heads and embeddings stay in float32: prototypes are normalised, and their small changes matter. So do the vectors of
+            # the blocks (norms, layer scales), and what passes from block to block, as they do where one process has the whole model.
+            whole_precision = MixedPrecisionPolicy(cast_forward_inputs=False)
+            policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
             for network in (student, teacher):
                 for block in network.encoder.blocks:
-                    fully_shard(block, mesh=mesh, mp_policy=policy)
+                    if bf16:
+                        fully_shard(_of_vectors(block), mesh=mesh, mp_policy=whole_precision)
+                    fully_shard(block, mesh=mesh, mp_policy=policy if bf16 else whole_precision)
                 # No backward pass would cut the teacher into its parts again, and its parts are what is moved.
                 fully_shard(network, mesh=mesh, reshard_after_forward=network is teacher)
         elif self.mode == "ddp":
@@ -64,6 +68,12 @@ class Parallel:
                 yield
         else:
             yield
+
+
+def _of_vectors(block: nn.Module) -> list[nn.Module]:
+    """The modules of a block whose own parameters are vectors: norms and layer scales."""
+    own = {module: list(module.parameters(recurse=False)) for module in block.modules()}
+    return [module for module, found in own.items() if found and all(parameter.ndim == 1 for parameter in found)]
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:

@@ -1,6 +1,7 @@
 """Twenty steps of a small model on given patches, as a program for torchrun: `steps.py FOLDER`.
 
-FOLDER/<objective>_<mode>.pt gets the whole state after them, as training would save it, and the losses.
+FOLDER/<objective>_<mode>.pt gets the whole state after them, as training would save it, and the losses; <objective>_fsdp_bf16.pt the
+losses in bf16.
 """
 
 import sys
@@ -100,7 +101,7 @@ def patches(step: int) -> tuple[np.ndarray, np.ndarray]:
     return coarse.repeat(8, axis=1).repeat(8, axis=2), (seeds[:, 0] << np.uint64(32)) | seeds[:, 1]
 
 
-def taken(objective: torch.nn.Module, mode: str, accumulate: int, **more: object) -> Step:
+def taken(objective: torch.nn.Module, mode: str, accumulate: int, *, bf16: bool = False, **more: object) -> Step:
     parallel = {"mode": mode, "accumulate": accumulate, "activation_checkpointing": False, "compile": False}
     return Step(
         objective,
@@ -113,7 +114,7 @@ def taken(objective: torch.nn.Module, mode: str, accumulate: int, **more: object
         micro_batch=distributed.check_batch(BATCH, accumulate),
         seed=0,
         device=torch.device("cpu"),
-        bf16=False,
+        bf16=bf16,
         parallel=parallel | more,
     )
 
@@ -140,4 +141,7 @@ if __name__ == "__main__":
             state = gather(step.objective, step.optimiser)
             if distributed.is_main():
                 torch.save(state | {"losses": losses}, Path(sys.argv[1]) / f"{kind}_{mode}.pt")
+        losses = run(taken(build(kind), "fsdp", accumulate=1, bf16=True), last=6)
+        if distributed.is_main():
+            torch.save(losses, Path(sys.argv[1]) / f"{kind}_fsdp_bf16.pt")
     distributed.stop()

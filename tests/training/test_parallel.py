@@ -46,6 +46,14 @@ def test_two_processes_equal_one_with_accumulation(kind, together):
         assert theirs["optimiser"].keys() == alone["optimiser"].keys()
 
 
+@pytest.mark.parametrize("kind", steps.KINDS)
+def test_in_bf16_a_model_in_parts_rounds_what_a_whole_one_rounds(kind, together):
+    losses = steps.run(steps.taken(steps.build(kind), "ddp", accumulate=2, bf16=True), last=6)
+    in_fp32 = steps.run(steps.taken(steps.build(kind), "ddp", accumulate=2), last=6)
+    assert torch.load(together / f"{kind}_fsdp_bf16.pt", weights_only=True) == pytest.approx(losses, rel=2e-4, abs=1e-6)
+    assert losses != pytest.approx(in_fp32, rel=2e-4, abs=1e-6)
+
+
 @pytest.mark.parametrize("kind", ["dino", "dinov2_koleo"])
 def test_a_state_goes_on_to_the_bit_and_changes_layouts(kind, together):
     unbroken = steps.taken(steps.build(kind, drop_path=0.2), "ddp", accumulate=1)
