@@ -16,6 +16,7 @@ from pathssl.distributed import is_main, sum_, world_size
 from pathssl.errors import UserError
 
 MODES = ("ddp", "fsdp")
+_GRAPHS = 8  # of a block at most: for training and not, with gradient and without
 
 
 class Parallel:
@@ -33,8 +34,7 @@ class Parallel:
         if settings["activation_checkpointing"]:
             student.encoder.set_grad_checkpointing(True)
         if settings["compile"]:
-            for block in [*student.encoder.blocks, *teacher.encoder.blocks]:
-                block.compile()
+            _compile([*student.encoder.blocks, *teacher.encoder.blocks])
         self.mode = mode if world_size() > 1 else "single"
         self._wrapped: nn.Module = student
         # What the first process probes where no process has all of the teacher.
@@ -68,6 +68,24 @@ class Parallel:
                 yield
         else:
             yield
+
+
+def _compile(blocks: list[nn.Module]) -> None:
+    """Compiles each block, once for all sizes of views: blocks differ in their rate of stochastic depth, which is a constant of a graph."""
+    for name in (
+        "recompile_limit",
+        "accumulated_recompile_limit",
+    ):  # beyond which blocks would silently stay as they are
+        setattr(torch._dynamo.config, name, max(getattr(torch._dynamo.config, name), _GRAPHS * len(blocks)))
+    for block in blocks:
+        block.compile(dynamic=True)
+
+
+@contextmanager
+def as_written() -> Iterator[None]:
+    """Inside, nothing runs compiled: the graphs of a step are to be those of its own shapes, whatever was computed before it."""
+    with torch.compiler.set_stance("force_eager"):
+        yield
 
 
 def _of_vectors(block: nn.Module) -> list[nn.Module]:

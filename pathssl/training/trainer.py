@@ -20,6 +20,7 @@ from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.feed import on_device
 from pathssl.training.interrupt import Interrupt, Interrupted
 from pathssl.training.journal import Journal
+from pathssl.training.parallel import as_written
 from pathssl.training.sentinels import Sentinels, out_of_memory
 from pathssl.training.state import gather, restore
 from pathssl.training.step import NotFinite, Step
@@ -119,7 +120,8 @@ class Trainer:
 
     def _write(self, row: dict[str, float], weights: dict[str, torch.Tensor] | None) -> None:
         """Writes the line of a step, with what probes say where it has the `weights` of a checkpoint."""
-        self.journal.line(row, self._probed(weights) if weights else None)
+        with as_written():
+            self.journal.line(row, self._probed(weights) if weights else None)
         if is_main() and weights:
             self.checkpoints.tidy(self.keep)
 

@@ -73,10 +73,10 @@ RECIPE = Recipe(
 )
 
 
-def build(kind: str, *, drop_path: float = 0.0) -> torch.nn.Module:
-    """The objective of that name around a ViT of two blocks: dino, or dinov2_koleo, dinov2_kde, both with Sinkhorn-Knopp."""
+def build(kind: str, *, drop_path: float = 0.0, depth: int = 2) -> torch.nn.Module:
+    """The objective of that name around a small ViT: dino, or dinov2_koleo, dinov2_kde, both with Sinkhorn-Knopp."""
     torch.manual_seed(0)
-    args = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    args = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": depth, "num_heads": 2}
     encoder = create_encoder("vit_tiny_patch16_224", args, drop_path)
     if kind == "dino":
         return DINO(encoder, centring="centre", **HEAD)

@@ -3,13 +3,14 @@
 import os
 import subprocess
 import sys
+from functools import partialmethod
 from pathlib import Path
 
 import pytest
 import steps
 import torch
 
-from pathssl.training.parallel import MODES
+from pathssl.training.parallel import MODES, as_written
 from pathssl.training.state import gather, restore
 
 
@@ -79,6 +80,32 @@ def test_how_a_step_is_computed_does_not_change_what_is_learned(how):
     one, other = (steps.taken(steps.build("dinov2_koleo"), "ddp", accumulate=1, **{how: on}) for on in (False, True))
     assert steps.run(one, 0, 3) == pytest.approx(steps.run(other, 0, 3), abs=1e-5)
     assert_close(one.objective.state_dict(), other.objective.state_dict(), 1e-5)
+
+
+def test_all_blocks_are_compiled_however_many_rates_of_stochastic_depth_there_are(monkeypatch):
+    monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
+    torch._dynamo.reset()
+    with torch._dynamo.config.patch(recompile_limit=2, accumulated_recompile_limit=2, fail_on_recompile_limit_hit=True):
+        step = steps.taken(steps.build("dino", drop_path=0.3, depth=6), "ddp", accumulate=1, compile=True)
+        steps.run(step, 0, 2)
+
+
+@pytest.mark.slow
+def test_a_compiled_run_goes_on_to_the_bit_whatever_was_computed_in_between():
+    def fresh():
+        torch._dynamo.reset()
+        return steps.taken(steps.build("dinov2_koleo", drop_path=0.2), "ddp", accumulate=1, compile=True)
+
+    unbroken = fresh()
+    with as_written(), torch.no_grad():  # a probe, on images and in numbers that no step sees
+        unbroken.objective.teacher.encoder.eval()(torch.zeros(5, 3, 64, 64))
+    steps.run(unbroken, 0, 2)
+    state = gather(unbroken.objective, unbroken.optimiser)
+    losses = steps.run(unbroken, 2, 4)
+    resumed = fresh()
+    restore(resumed.objective, resumed.optimiser, state)
+    assert steps.run(resumed, 2, 4) == losses
+    assert_close(resumed.objective.state_dict(), unbroken.objective.state_dict(), 0.0)
 
 
 def test_the_teacher_never_gets_a_gradient():
