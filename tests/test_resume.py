@@ -52,8 +52,10 @@ def test_a_killed_and_stopped_run_ends_as_the_unbroken_one_to_the_bit(small, cap
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_resume_to_the_bit_with_any_number_of_workers_wherever_it_is_killed(small, capsys):
-    answer = verified(capsys, *small, *DINO, "seed=4", "--kills", 3, "--workers", "0,2")
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_resume_to_the_bit_with_any_number_of_workers_wherever_it_is_killed(objective, small, capsys):
+    more = [*OBJECTIVES[objective], f"seed={len(objective)}"]
+    answer = verified(capsys, *small, *more, "--kills", 3, "--workers", "0,2")
     assert len(answer["kills"]) == 6 and {kill["signal"] for kill in answer["kills"]} == {"SIGKILL", "SIGTERM"}
     assert [item["different"] for item in answer["compared"]] == [0] * 12
 

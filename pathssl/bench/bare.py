@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from pathssl.bench.packed import packed_features
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -63,6 +65,7 @@ class Bare:
         with self.autocast:
             loss = self._dino() if self.prepared.masks is None else self._dinov2()
         loss.backward()
+        self._clip()
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -70,12 +73,19 @@ class Bare:
                 own.mul_(self.momentum).add_(new.detach(), alpha=1 - self.momentum)
         return loss.detach()
 
+    def _clip(self) -> None:
+        """Not here."""
+
+    def _features(self, sets: list[torch.Tensor]) -> torch.Tensor:
+        """CLS of the student."""
+        return torch.cat([self.student.encoder(images) for images in sets])
+
     def _dino(self) -> torch.Tensor:
         views, small = self.prepared.global_views, self.prepared.local_views
         with torch.no_grad():
             targets = self._targets("views", self.teacher.head(self.teacher.encoder(views.flatten(0, 1))))
-        features = [self.student.encoder(images.flatten(0, 1)) for images in (views, small) if len(images)]
-        return self._of_views(targets, self.student.head(torch.cat(features)))
+        features = self._features([images.flatten(0, 1) for images in (views, small) if len(images)])
+        return self._of_views(targets, self.student.head(features))
 
     def _dinov2(self) -> torch.Tensor:
         views, small, masks = self.prepared.global_views, self.prepared.local_views, self.prepared.masks
@@ -118,6 +128,39 @@ class Bare:
         log_p = F.log_softmax(scores.float() / self.settings["student_temperature"], dim=-1)
         pairs = targets.view(len(targets) // batch, -1) @ log_p.view(len(log_p) // batch, -1).T
         return -(pairs.sum() - pairs.diagonal().sum()) / (batch * (pairs.numel() - len(pairs)))
+
+
+class Published(Bare):
+    """The same as DINO's public code writes it: a loss for each pair of views, and each parameter clipped once the host knows its norm."""
+
+    clip_grad = 3.0
+
+    def step(self) -> torch.Tensor:
+        loss = super().step()
+        self.said = loss.item()  # logged at every step
+        return loss
+
+    def _clip(self) -> None:
+        for parameter in self.student.parameters():
+            if parameter.grad is not None and (factor := self.clip_grad / (parameter.grad.norm() + 1e-6)) < 1:
+                parameter.grad.mul_(factor)
+
+    def _of_views(self, targets: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        batch, temperature = self.prepared.global_views.shape[1], self.settings["student_temperature"]
+        losses = [
+            -(target * F.log_softmax(view.float() / temperature, dim=-1)).sum(-1).mean()
+            for g, target in enumerate(targets.split(batch))
+            for v, view in enumerate(scores.split(batch))
+            if v != g
+        ]
+        return sum(losses) / len(losses)
+
+
+class Packed(Bare):
+    """DINO's views of both sizes in one pass of the student."""
+
+    def _features(self, sets: list[torch.Tensor]) -> torch.Tensor:
+        return packed_features(self.student.encoder, sets)
 
 
 def _tokens(network: nn.Module, images: torch.Tensor, masks: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:

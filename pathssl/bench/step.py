@@ -50,6 +50,8 @@ def bench_step(config: dict[str, Any], *, rounds: int, patches: int | None) -> d
         "step/bare": figures.ratio("step", "bare"),
         "loop/bare": figures.ratio("loop", "bare"),
         "step with views/bare": figures.ratio("step with views", "bare"),
+        **{f"{name}/bare": figures.ratio(name, "bare") for name in bench.others},
+        "step/published": figures.ratio("step", "published"),
     }
     missing = dict(_LEFT_OUT)
     used = bench.used(figures)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from pathssl import parts
-from pathssl.bench.bare import Bare, Prepared
+from pathssl.bench.bare import Bare, Packed, Prepared, Published
 from pathssl.bench.memory_loader import MemoryLoader
 from pathssl.bench.rounds import Contender, Figures
 from pathssl.determinism import deterministic
@@ -35,6 +35,10 @@ from pathssl.training.trainer import Trainer
 
 _WARM_UP = 2
 _UNIT = "patches/s"
+_OTHERS = {
+    "published": "a loss for each pair of views, clipping parameter by parameter, as DINO's public code",
+    "packed": "the bare model, views of both sizes in one pass",
+}
 
 
 class Steps:
@@ -48,18 +52,21 @@ class Steps:
         self.pixels = np.random.default_rng(0).integers(0, 256, (self.size, patch_px, patch_px, 3), np.uint8)
         self.seeds = words(0, "bench step", np.arange(self.size), 1)[:, 0]
         objective, self.views = parts.objective(config), make(config["augmentation"])
-        student, teacher = copy.deepcopy(objective.student), copy.deepcopy(objective.teacher)
+        pair = copy.deepcopy(objective.student), copy.deepcopy(objective.teacher)
         self.ours = parts.step(config, self._recipe(), objective, self.views, device, self.size)
         self.patches = torch.from_numpy(self.pixels).to(device)
         self.memory_gib = {"step with views": self._peak_gib(0, self.take)}
         held = torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
         with torch.no_grad():
             self.prepared = self.views(self.patches, self.seeds)
-        self.bare = self._bare(student.to(device).train(), teacher.to(device).eval())
+        self.bare = self._bare(Bare, *pair)
         peak_gib = self._peak_gib(held, self.bare.step)
         if device.type == "cuda":  # a process's memory does not say whose it is
             self.memory_gib["bare"] = peak_gib
         self.flops = counted(self.bare.step)
+        self.others = {"published": self._bare(Published, *pair)}
+        if self.bare.prepared.masks is None:
+            self.others["packed"] = self._bare(Packed, *pair)
 
     def _recipe(self) -> Recipe:
         """The run's, for so many steps as a round has; a line is logged as often as there, and once at least."""
@@ -74,7 +81,8 @@ class Steps:
             freeze_last_layer=0.0,
         )
 
-    def _bare(self, student: torch.nn.Module, teacher: torch.nn.Module) -> Bare:
+    def _bare(self, kind: type[Bare], student: torch.nn.Module, teacher: torch.nn.Module) -> Bare:
+        """One that trains copies of these."""
         values, settings, masks = self.ours.recipe.values(_WARM_UP), self.config["objective"], None
         if "mask_ratio" in settings:
             px, patch_px = self.config["resolution"]["global_px"], student.encoder.patch_embed.patch_size
@@ -82,9 +90,9 @@ class Steps:
             of_patches = block_masks(self.seeds, *shape, settings["mask_probability"], tuple(settings["mask_ratio"]))
             masks = torch.from_numpy(of_patches.swapaxes(0, 1).copy()).to(self.device)
         algorithm = dict(**self.config["optim"]["algorithm"])
-        return Bare(
-            student,
-            teacher,
+        return kind(
+            copy.deepcopy(student).to(self.device).train(),
+            copy.deepcopy(teacher).to(self.device).eval(),
             Prepared(self.prepared["global"], self.prepared["local"], masks),
             settings,
             partial(pkgutil.resolve_name(algorithm.pop("_target_")), **algorithm),
@@ -100,6 +108,8 @@ class Steps:
         return [
             Contender("bare", f"forward, backward, loss, optimiser, EMA; views given; {same}", _UNIT,
                       self._timed(self.bare.step)),
+            *[Contender(name, f"{_OTHERS[name]}; the same views given; {same}", _UNIT, self._timed(other.step))
+              for name, other in self.others.items()],
             Contender("step", f"Step.take; the same views given; {same}", _UNIT, self._timed(self._take_prepared)),
             Contender("loop", f"Trainer.fit around it, patches in memory; the same views given; {same}", _UNIT, self._loop),
             Contender("step with views", f"Step.take from uint8 patches; {same}", _UNIT, self._timed(self.take)),
@@ -190,6 +200,7 @@ class Steps:
                 ),
                 sentinels=sentinels,
                 keep=lambda steps: steps,
+                save_every_s=float("inf"),
             )
             loader.before_the_first = trainer.checkpoints.wait
             with self._as_configured():

@@ -28,9 +28,9 @@ _SAVE_EVERY = 3  # steps
 _ALONE, _TOGETHER = "unbroken", "together"  # the runs that others are held against
 _SIGNALS = (signal.SIGKILL, signal.SIGTERM)
 _AT_SAVES = 4  # every so many kills one waits for a save, beginning with the third: a SIGKILL
-# Of a loss, relative, between one process and several. float32: sums in another order made up to 4e-7 over 40 steps. bfloat16: fsdp rounds
-# all activations of its blocks, where one process keeps some in float32; that made up to 9e-3, about two roundings.
-TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2}
+# Of a loss, relative, between one process and several, which sum in another order: over 40 steps of small models that made up to 4e-7 in
+# float32, and 8e-5 in bfloat16 under fsdp, whose gradients are rounded before they are summed.
+TOLERANCE = {"fp32": 1e-4, "bf16": 2e-3}
 
 
 class NoProof(RuntimeError):

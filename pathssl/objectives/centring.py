@@ -10,7 +10,7 @@ from torch import nn
 from pathssl.distributed import sum_
 from pathssl.errors import UserError
 from pathssl.objectives.sinkhorn import sinkhorn
-from pathssl.objectives.soft_targets import SoftTargets, at_least_fp32
+from pathssl.objectives.soft_targets import SoftTargets, at_least_fp32, blocks
 
 
 class MovingCentre(nn.Module):
@@ -26,8 +26,11 @@ class MovingCentre(nn.Module):
     def targets(self, scores_RK: torch.Tensor, temperature: float) -> SoftTargets:
         """Remembers the mean over the rows of all processes, too."""
         dtype = at_least_fp32(scores_RK.dtype)
-        rows = torch.full((1,), len(scores_RK), dtype=dtype, device=scores_RK.device)
-        total = sum_(torch.cat((scores_RK.sum(0, dtype=dtype), rows)))
+        total = torch.zeros(scores_RK.shape[1] + 1, dtype=dtype, device=scores_RK.device)
+        total[-1] = len(scores_RK)
+        for rows_RK in blocks(scores_RK):
+            total[:-1] += rows_RK.sum(0, dtype=dtype)
+        total = sum_(total)
         # Where no process has a row the centre stays; as torch.where, for a device need not be asked.
         self.batch_mean = torch.where(total[-1] > 0, total[:-1] / total[-1].clamp_min(1), self.centre)
         return SoftTargets(scores_RK, self.centre.to(dtype, copy=True) / -temperature, temperature)

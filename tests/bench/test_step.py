@@ -43,6 +43,10 @@ def test_the_bare_model_learns_what_our_step_learns(objective, config, monkeypat
         with bench._given():
             ours = bench.ours.take(2, 0, bench.patches, bench.seeds)["loss"]
         torch.testing.assert_close(bench.bare.step(), ours, rtol=1e-5, atol=1e-5)
+        for name, other in bench.others.items():
+            other.clip_grad = float("inf")
+            torch.testing.assert_close(other.step(), ours, rtol=1e-5, atol=1e-5, msg=name)
+    assert ("packed" in bench.others) == ("objective=dinov2" not in objective and "objective=midnight" not in objective)
     for name in ("student", "teacher"):
         mine = getattr(bench.ours.objective, name).state_dict()
         for key, tensor in getattr(bench.bare, name).state_dict().items():
@@ -56,9 +60,10 @@ def test_the_answer_has_speeds_ratios_split_and_memory(config, caplog):
     assert torch.get_num_threads() == threads and not caplog.records
     assert answer == json.loads(json.dumps(answer, allow_nan=False))
     assert {row["name"]: row["unit"] for row in answer["rows"]} == dict.fromkeys(
-        ["bare", "step", "loop", "step with views"], "patches/s"
+        ["bare", "published", "packed", "step", "loop", "step with views"], "patches/s"
     )
-    assert list(answer["ratios"]) == ["step/bare", "loop/bare", "step with views/bare"]
+    ratios = ["step/bare", "loop/bare", "step with views/bare", "published/bare", "packed/bare", "step/published"]
+    assert list(answer["ratios"]) == ratios
     assert all(0.1 < ratio < 10 for ratio in answer["ratios"].values())
     assert list(answer["split"]) == ["views", "teacher", "student", "update"]
     assert math.isclose(sum(answer["split"].values()), 1, abs_tol=1e-3) and min(answer["split"].values()) > 0
