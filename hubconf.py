@@ -57,12 +57,12 @@ def vitg14(weights: str | None = None):
     return _encoder("vitg14", weights)
 
 
-def export(folder: str):
-    """The encoder of any folder that `python -m pathssl export` wrote, whatever its architecture."""
+def export(weights: str):
+    """The encoder of any folder that `python -m pathssl export` wrote, whatever its architecture. weights: the folder."""
     import timm
 
-    _exported(_Path(folder))
-    return timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    _exported(_Path(weights))
+    return timm.create_model(f"local-dir:{weights}", pretrained=True).eval()
 
 
 def _encoder(option: str, weights: str | None):

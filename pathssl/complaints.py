@@ -74,8 +74,20 @@ def known_keys() -> set[str]:
             prefix = "" if package[1] == "_global_" else package[1]
         if len(parts) > 1:
             keys.add("/".join(parts[:-1]))
-        _collect(yaml.safe_load(text), f"{prefix}." if prefix else "", keys)
+        prefix, content = f"{prefix}." if prefix else "", yaml.safe_load(text)
+        _collect(content, prefix, keys)
+        for group, place, option in _placed(content):
+            keys.add(f"{prefix}{place}")
+            _collect(yaml.safe_load((CONF / group / f"{option}.yaml").read_text()), f"{prefix}{place}.", keys)
     return keys
+
+
+def _placed(content: object) -> Iterator[tuple[str, str, str]]:
+    """(group, place, option) of the options that a file puts elsewhere, as in `/cohort@data.cohort: default`."""
+    for line in content.get("defaults", []) if isinstance(content, dict) else []:
+        for name, option in line.items() if isinstance(line, dict) else []:
+            if match := re.fullmatch(r"/(\w+)@([\w.]+)", name):
+                yield match[1], match[2], option
 
 
 def _collect(node: object, prefix: str, keys: set[str]) -> None:

@@ -155,7 +155,7 @@ def coarse_patches(data: sources.Data, count: int) -> list[tuple[np.ndarray, str
     pairs = [
         (float(m), int(k))
         for m, usable in zip(sampler.mpp, sampler.slides, strict=True)
-        for k in np.setdiff1d(data.training_slides, usable)
+        for k in np.setdiff1d(np.union1d(data.training_slides, data.too_coarse), usable)
     ]
     found = []
     for m, k in pairs[:count]:

@@ -227,3 +227,10 @@ def _say_what_starts(
     )
     for path, reason in data.index.quarantined:
         log.warning("%s is left out: %s", path, reason)
+    for k in data.too_coarse:
+        log.warning(
+            "%s is not trained on: scanned at %.3g um per pixel, it is too coarse for every magnification asked (%s).",
+            data.index.paths[k],
+            data.index.mpp[k],
+            ", ".join(f"{mpp:g}" for mpp in config["magnification"]["mpp"]),
+        )

@@ -131,6 +131,10 @@ class Data:
             batch_size=config["batch"]["size"],
             region=Region(**config["region"]),
         )
+        fine = np.unique(np.concatenate(self.sampler.slides))
+        # Not among those that are trained on, though no case of theirs is held out.
+        self.too_coarse = np.setdiff1d(self.training_slides, fine)
+        self.training_slides = fine
 
     @property
     def fingerprint(self) -> str:
@@ -192,6 +196,7 @@ class Data:
                 f"{m:g}": len(slides) for m, slides in zip(self.sampler.mpp, self.sampler.slides, strict=True)
             },
             "held_out": [index.paths[k] for k in self.held_out_slides],
+            "too_coarse": [index.paths[k] for k in self.too_coarse],
             "quarantined": [[str(path), reason] for path, reason in index.quarantined],
         }
 

@@ -69,6 +69,7 @@ def test_a_misspelt_key_is_answered_with_the_right_one():
     assert "teacher.momentum" in suggestions(["teacher.momentun=0.9"])[0]
     assert "model" in suggestions(["modle=vits16"])[0]
     assert suggestions(["model=vits16", "task.folder.path=x", "hydra.launcher.parallel=2", "+train.threads=1"]) == []
+    assert suggestions(["data.cohort.seed=1", "task.synthetic.cohort.cases=3"]) == []
     assert {"study", "train.patches", "data.foreground.method", "model", "hydra/launcher", "experiment"} <= known_keys()
 
 

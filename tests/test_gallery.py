@@ -28,6 +28,11 @@ def test_slides_that_are_too_coarse_are_shown_and_said(small, cohort, tmp_path):
     data = sources.Data(compose([*small, f"data.path={cohort / 'slides'}", f"data.manifest={manifest}"]))
     [(pixels, reason)] = coarse_patches(data, 8)
     assert reason == "slide too coarse:\n2 µm/px, 1 asked" and pixels.shape == (40, 40, 3)
+    [path] = data.describe()["too_coarse"]
+    assert data.index.mpp[data.index.paths.index(path)] == 2 and data.describe()["training_slides"] == len(
+        data.training_slides
+    )
+    assert path not in {data.index.paths[k] for k in data.training_slides}
 
 
 def test_a_slide_s_picture_pales_the_glass_and_marks_each_patch_where_it_lies(data):

@@ -51,6 +51,11 @@ def run_queue(
             f"Several jobs would train in one folder: {', '.join(twice)}. What names no arm (logger, task, probe, loader) cannot be swept."
         )
     print(f"{len(jobs)} runs in {study_folder}, {min(parallel, len(jobs))} at a time:", *names, sep="\n  ", flush=True)
+    if processes > 1 and not gpus:
+        print(
+            f"No GPU is used: each run trains in {processes} processes on {len(os.sched_getaffinity(0))} CPU cores.",
+            flush=True,
+        )
     codes: list[int | None] = [None] * len(jobs)
     waiting, running, spoken = list(range(len(jobs))), [], time.monotonic()
     free_gpus: list[str | None] = [shares[i % len(shares)] if shares else None for i in range(parallel)]

@@ -435,7 +435,7 @@ def test_a_runs_encoder_is_initialised_as_init_says_and_the_log_tells(tmp_path, 
     torch.save(state, tmp_path / "w.pth")
     del state["norm.bias"]
     torch.save(state, tmp_path / "gap.pth")
-    model = {"name": PLAIN, "args": MINI, "drop_path": 0.0}
+    model = {"name": PLAIN, "args": MINI, "drop_path": 0.0, "drop_path_rule": "linear"}
 
     def encoder(**init):
         settings = {"pretrained": False, "path": None, "strict": False} | init
