@@ -1,6 +1,5 @@
 """What SLURM has allotted to this process: its job, and the job's time."""
 
-import datetime
 import os
 import subprocess
 
@@ -20,12 +19,21 @@ def time_is_over() -> bool:
     if job is None:
         return False
     try:
-        asked = ["squeue", "-h", "-j", job, "-o", "%e"]
-        said = subprocess.run(asked, capture_output=True, text=True, timeout=_LIMIT_S, check=False).stdout.strip()
-        left = datetime.datetime.fromisoformat(said) - datetime.datetime.now()
-    except (OSError, subprocess.TimeoutExpired, ValueError):  # no answer, or "N/A": a job without a limit
+        # Not when it is to end, which SLURM moves when it preempts a job.
+        asked = ["squeue", "-h", "-j", job, "-o", "%M %l"]
+        said = subprocess.run(asked, capture_output=True, text=True, timeout=_LIMIT_S, check=False).stdout
+        used_s, limit_s = (seconds(time) for time in said.split())
+    except (OSError, subprocess.TimeoutExpired, ValueError):  # no answer, or a job without a limit
         return False
-    return left.total_seconds() <= int(os.environ.get("PATHSSL_WARNED_S", _WARNED_S)) + _SLACK_S
+    return limit_s - used_s <= int(os.environ.get("PATHSSL_WARNED_S", _WARNED_S)) + _SLACK_S
+
+
+def seconds(time: str) -> int:
+    """Of what SLURM writes as [days-][hours:]minutes:seconds; ValueError for UNLIMITED and such."""
+    days, _, rest = time.rpartition("-")
+    total = int(days or 0) * 24
+    hours, minutes, secs = [0, *map(int, rest.split(":"))][-3:]
+    return ((total + hours) * 60 + minutes) * 60 + secs
 
 
 def most_timeouts() -> int:

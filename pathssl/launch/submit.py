@@ -136,7 +136,7 @@ def executor_of(options: Mapping[str, Any], study: Path, code: Path) -> SlurmExe
             "trap : USR2 TERM # the run hears them; this script waits for it",
         ],
         "teardown": ["code=$?", f"source {path}/slurm/requeue.sh"],
-        "additional_parameters": {"requeue": True, "hold": True, **options["additional_parameters"]},
+        "additional_parameters": {"requeue": True, "hold": True, **options["sbatch"]},
     }
     return executor
 
