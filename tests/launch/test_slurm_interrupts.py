@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -124,13 +125,14 @@ def killed(case: Case) -> Iterator:
 
 def without_a_node(case: Case) -> Iterator:
     yield case.begun
-    assert "node1" in ran("squeue", "-h", "-j", case.job, "-o", "%N", env=case.slurm)
     folder = Path(case.slurm["SLURM_TEST_DIR"])
     os.kill(int((folder / "pids" / "node1").read_text()), signal.SIGKILL)
     for pid in reversed(tree(case.pid())):  # the node is gone with all that ran there
         os.kill(pid, signal.SIGKILL)
     ran("scontrol", "update", "NodeName=node1", "State=DOWN", "Reason=gone", env=case.slurm)
-    yield lambda: case.status["starts"] == 2  # on the other node
+    yield lambda: look_at([case.run])[0].state == "queued"
+    back = time.monotonic() + 10  # before its leftovers are gone a node takes no job again
+    yield lambda: time.monotonic() > back
     ran(CLUSTER / "restart-node.sh", "node1", env=case.slurm)
     ran("scontrol", "update", "NodeName=node1", "State=RESUME", env=case.slurm)
 
@@ -165,7 +167,7 @@ def test_whatever_ends_a_job_its_run_goes_on_to_the_same_bits(slurm, small, tmp_
     short = (*here, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1")
     cases = [
         Case("limit", tmp_path, slurm, out_of_time, *short),
-        Case("node", tmp_path, slurm, without_a_node, "hydra.launcher.gpus_per_node=0"),
+        Case("node", tmp_path, slurm, without_a_node, ON_NODE.format(1)),
         Case("preempted", tmp_path, slurm, preempted, *low),
         Case("signal", tmp_path, slurm, asked_by_signal, *here),
         Case("requeue", tmp_path, slurm, requeued, *here),
