@@ -1,6 +1,7 @@
 """What a run ran with: code, packages, hardware and command, for environment.json."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import shlex
@@ -25,13 +26,20 @@ def describe_environment() -> dict[str, Any]:
         "cpu": cpu_name(),
         "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())] if cuda else [],
         "cuda": torch.version.cuda if cuda else None,
-        "commit": _git(root, "rev-parse", "HEAD"),
-        "diff": _git(root, "diff", "HEAD"),
+        **code_version(root),
         "slurm_job_id": os.environ.get("SLURM_JOB_ID"),
         "packages": {
             d.name: d.version for d in sorted(importlib.metadata.distributions(), key=lambda d: d.name.lower())
         },
     }
+
+
+def code_version(root: Path) -> dict[str, str | None]:
+    """Its commit, and what differs from it; of a copy made for jobs, as it was when it was made."""
+    kept = root / "code.json"
+    if kept.is_file():
+        return json.loads(kept.read_text())
+    return {"commit": _git(root, "rev-parse", "HEAD"), "diff": _git(root, "diff", "HEAD")}
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -60,7 +60,10 @@ def refuse_other_run(folder: Path, config: Mapping[str, Any]) -> None:
     path = folder / "config.yaml"
     if not path.is_file():
         return
-    theirs, ours = comparable(yaml.safe_load(path.read_text())), comparable(json.loads(json.dumps(config)))
+    there, here = yaml.safe_load(path.read_text()), json.loads(json.dumps(config))
+    if not ("derived" in there and "derived" in here):  # what follows from the rest is not known before a run begins
+        there, here = ({key: block[key] for key in block if key != "derived"} for block in (there, here))
+    theirs, ours = comparable(there), comparable(here)
     different = [
         f"  {key}: {theirs.get(key, '(none)')} there, {ours.get(key, '(none)')} here"
         for key in sorted({*theirs, *ours})

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pathssl.distributed import ElsewhereError, is_main, rank, world_size
+from pathssl.allotment import most_timeouts, slurm_job, time_is_over
+from pathssl.distributed import ElsewhereError, from_main, is_main, rank, world_size
 from pathssl.errors import UserError
 from pathssl.records import read_status, write_status
 from pathssl.training.interrupt import Interrupted
@@ -45,6 +46,7 @@ class Status:
     def __init__(self, folder: Path, config: Mapping[str, Any]):
         before = read_status(folder) or {}
         self.folder, self.step, self.starts = folder, before.get("step", 0), before.get("starts", 0)
+        self.timeouts = before.get("timeouts", 0)
         self.total_steps, self.batch_size = config["derived"]["total_steps"], config["batch"]["size"]
 
     def running(self, step: int) -> None:
@@ -57,6 +59,10 @@ class Status:
         return self
 
     def __exit__(self, kind, error, trace) -> None:
+        if isinstance(error, Interrupted) and (limit := from_main(self._given_up())):
+            if is_main():
+                self._write("failed", limit)
+            raise Failed(limit) from error
         if error is None or isinstance(error, KeyboardInterrupt):
             if is_main():
                 self._write("finished" if error is None else "preempted", for_good=_for_good(error))
@@ -70,6 +76,18 @@ class Status:
                 log.error(text)
                 raise Failed(f"{self.folder} failed{where}: {error}") from error
 
+    def _given_up(self) -> str | None:
+        """Counts a time-out; a sentence where it was one too many."""
+        if not (is_main() and time_is_over()):
+            return None
+        self.timeouts += 1
+        if self.timeouts <= most_timeouts():
+            return None
+        return (
+            f"{self.folder} reached its job's time limit {self.timeouts} times, and hydra.launcher.max_num_timeout={most_timeouts()}: its "
+            "state is saved. `python -m pathssl retry`, or the same command, goes on; a longer hydra.launcher.timeout_min needs fewer jobs."
+        )
+
     def _write(self, state: str, error: str | None = None, for_good: bool = False, **start: Any) -> None:
         step = self.step if is_main() else (read_status(self.folder) or {}).get("step", self.step)
         write_status(
@@ -81,18 +99,13 @@ class Status:
             host=platform.node(),
             job_id=None if for_good else slurm_job(),  # nobody is to ask what has become of it
             error=error,
+            timeouts=self.timeouts,
             **start,
         )
 
 
 def _for_good(error: BaseException | None) -> bool:
     return isinstance(error, Interrupted) and ended_by_agent(error)
-
-
-def slurm_job() -> str | None:
-    """The SLURM job that this process belongs to: "12", or "12_3" in an array."""
-    array, task = (os.environ.get(f"SLURM_ARRAY_{name}_ID") for name in ("JOB", "TASK"))
-    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
 
 
 def _process_started() -> str:

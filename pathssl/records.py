@@ -10,7 +10,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -145,10 +145,12 @@ def write_status(
     error: str | None,
     started: str | None = None,
     starts: int | None = None,
+    timeouts: int | None = None,
 ) -> None:
     """Replaces status.json. `error` is the traceback's text of a run that failed, else None.
 
-    `started`: when the process was started that now has the run; `starts`: how many have had it. None leaves what stands there.
+    `started`: when the process was started that now has the run; `starts`: how many have had it; `timeouts`: how many of these were
+    stopped because their job's time was over. None leaves what stands there.
     """
     if state not in STATES:
         raise ValueError(f"state {state!r} is unknown; a run is one of {', '.join(STATES)}")
@@ -164,6 +166,7 @@ def write_status(
         "error": error,
         "started": started or before.get("started"),
         "starts": before.get("starts", 0) if starts is None else starts,
+        "timeouts": before.get("timeouts", 0) if timeouts is None else timeouts,
     }
     write_atomic(Path(run) / "status.json", json.dumps(status, indent=1) + "\n")
 
@@ -184,6 +187,18 @@ def read_json(path: Path) -> dict | None:
 
 
 # ---- submission.json
+
+
+def write_submission(
+    run: Path, *, job_id: str, overrides: Sequence[str], launcher: Mapping[str, object], code: str
+) -> None:
+    """Replaces submission.json: how the run was just sent to a cluster.
+
+    launcher: the options of hydra.launcher, with which `retry` sends it again. code: the folder of the code that it runs.
+    """
+    submission = {"job_id": job_id, "overrides": list(overrides), "launcher": dict(launcher)}
+    submission |= {"submitted": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"), "code": code}
+    write_atomic(Path(run) / "submission.json", json.dumps(submission, indent=1) + "\n")
 
 
 def read_submission(run: Path) -> dict | None:

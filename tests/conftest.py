@@ -73,3 +73,12 @@ def small(cohort, tmp_path) -> list[str]:
         "objective.out_dim=64",
         "study=small",
     ]
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory):
+    """The environment of a client of a SLURM, started once for all tests that are marked `slurm`."""
+    from slurm_cluster import started
+
+    with started(tmp_path_factory.mktemp("slurm") / "cluster") as client:
+        yield client

@@ -12,7 +12,18 @@ FLOORS = {
     "errors": 0,  # the ground itself
     **dict.fromkeys(["files", "seeding", "worker", "devices"], 0.5),
     **dict.fromkeys(
-        ["schedules", "records", "replaced", "flops", "determinism", "distributed", "environment", "metrics"], 1
+        [
+            "allotment",
+            "schedules",
+            "records",
+            "replaced",
+            "flops",
+            "determinism",
+            "distributed",
+            "environment",
+            "metrics",
+        ],
+        1,
     ),
     **dict.fromkeys(["slides", "augment", "models", "report"], 2),
     **dict.fromkeys(["data", "objectives"], 3),

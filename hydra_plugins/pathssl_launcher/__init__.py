@@ -1,61 +1,104 @@
-"""The launcher that `-m` uses where there is no cluster. Hydra finds it here; the queue itself is pathssl/launch/local.py."""
+"""The launchers that `-m` uses. Hydra finds them here; what they do is in pathssl/launch/: the queue (local.py), SLURM (submit.py)."""
 
 import sys
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 
-class LocalLauncher(Launcher):
-    """Runs each job in `processes` of its own, `parallel` jobs at a time."""
+def default_launcher() -> str:
+    """The option of hydra/launcher where none is named: SLURM's where it answers. Only those are asked who launch or plan."""
+    if not {"-m", "--multirun", "plan"} & set(sys.argv[1:]):
+        return "local"
+    from pathssl.launch.jobs import answers
 
-    def __init__(self, parallel: int | None, processes: int) -> None:
-        self.parallel, self.processes = parallel, processes
+    return "slurm_1gpu" if answers() else "local"
+
+
+OmegaConf.register_new_resolver("pathssl.launcher", default_launcher, replace=True)
+
+
+class _Planned(Launcher):
+    """Says first what the runs will cost, and starts nothing that is beyond the budget."""
+
+    options: dict[str, Any]
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
-        self.config, self.config_loader = config, hydra_context.config_loader
+        self.config, self.composed = config, {}
+        self.compose = hydra_context.config_loader.load_sweep_config
+        # Hydra's sweeper composes every config to see whether it can, and we need each: once is enough.
+        hydra_context.config_loader.load_sweep_config = self._compose_once
+
+    def _compose_once(self, master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        key = tuple(sweep_overrides)
+        if key not in self.composed:
+            self.composed[key] = self.compose(master_config, sweep_overrides)
+        return self.composed[key]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
         from pathssl.errors import UserError
-        from pathssl.launch.local import run_queue, visible_gpus
+        from pathssl.launch.grid import plain
 
-        jobs, train = [list(overrides) for overrides in job_overrides], self.config.train
+        jobs = [list(overrides) for overrides in job_overrides]
         try:
-            self._plan(jobs)
-            codes = run_queue(
-                jobs,
-                parallel=self.parallel,
-                processes=self.processes,
-                gpus=[] if train.device == "cpu" else visible_gpus(),
-                threads=train.threads,
-                study_folder=self._study_folder(),
-            )
+            configs = [plain(self._compose_once(self.config, job)) for job in jobs]
+            self._plan(jobs, configs)
+            codes = self._run(jobs, configs)
         except UserError as error:  # of which Hydra would make a traceback
             print(error, file=sys.stderr)
             sys.exit(2)
         return [self._result(job, code) for job, code in zip(jobs, codes, strict=True)]
 
-    def _plan(self, jobs: list[list[str]]) -> None:
-        """Says what the runs will cost; UserError where that is beyond the budget."""
-        from pathssl.launch.grid import plain
-        from pathssl.launch.plan import local, plan_of
+    def _plan(self, jobs: list[list[str]], configs: list[dict[str, Any]]) -> None:
+        from pathssl.launch.plan import plan_of, where_of
         from pathssl.launch.plan_table import table
 
-        configs = [plain(self.config_loader.load_sweep_config(self.config, job)) for job in jobs]
-        where = local({"parallel": self.parallel, "processes": self.processes}, configs[0]["train"])
-        plan = plan_of(jobs, configs, where, may_guess=False)
+        plan = plan_of(jobs, configs, where_of(self.options, configs[0]["train"]), may_guess=False)
         print(table(plan), flush=True)
         plan.refuse_beyond_budget()
 
-    def _study_folder(self) -> str:
-        return f"{self.config.output_dir}/{self.config.study}"
+    @abstractmethod
+    def _run(self, jobs: list[list[str]], configs: list[dict[str, Any]]) -> list[int]:
+        """The runs' exit codes; 0 for those that were sent elsewhere."""
 
     @staticmethod
     def _result(overrides: list[str], code: int) -> Any:
         if code == 0:
             return JobReturn(overrides=overrides, status=JobStatus.COMPLETED, _return_value=0)
         return JobReturn(overrides=overrides, status=JobStatus.FAILED, _return_value=SystemExit(code))
+
+
+class LocalLauncher(_Planned):
+    """Runs each job in `processes` of its own, `parallel` jobs at a time."""
+
+    def __init__(self, parallel: int | None, processes: int) -> None:
+        self.options = {"parallel": parallel, "processes": processes}
+
+    def _run(self, jobs: list[list[str]], configs: list[dict[str, Any]]) -> list[int]:
+        from pathssl.launch.local import run_queue, visible_gpus
+
+        train, study_folder = configs[0]["train"], f"{self.config.output_dir}/{self.config.study}"
+        gpus = [] if train["device"] == "cpu" else visible_gpus()
+        return run_queue(jobs, **self.options, gpus=gpus, threads=train["threads"], study_folder=study_folder)
+
+
+class SlurmLauncher(_Planned):
+    """Submits the jobs as one array, and returns; with `wait`, when all have ended. The options: conf/hydra/launcher/slurm_1gpu.yaml."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = OmegaConf.to_container(OmegaConf.create(options), resolve=True)
+
+    def _run(self, jobs: list[list[str]], configs: list[dict[str, Any]]) -> list[int]:
+        from pathssl.launch.submit import submit, told, wait_for
+
+        options = {"_target_": "hydra_plugins.pathssl_launcher.SlurmLauncher", **self.options}
+        sent = submit(jobs, configs, options)
+        print(told(sent), flush=True)
+        if not self.options["wait"]:
+            return [0] * len(jobs)
+        return [int(look.state != "finished") for look in wait_for([s.run for s in sent])]

@@ -1,10 +1,11 @@
-"""What SLURM says of jobs. Their exit codes are not asked for: a run that failed may stand there as COMPLETED 0:0."""
+"""What SLURM says, of itself and of jobs. Their exit codes are not asked for: a run that failed may stand there as COMPLETED 0:0."""
 
+import shutil
 import subprocess
 from collections.abc import Collection
 from dataclasses import dataclass
 
-_LIMIT_S = 30
+_LIMIT_S, _PING_LIMIT_S = 30, 5
 # Of a job that will do nothing more; what is not among these may still run, or run again.
 _OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED")
 _OVER += ("REVOKED", "TIMEOUT")
@@ -25,6 +26,17 @@ class Job:
     @property
     def waiting(self) -> bool:
         return self.state in _WAITING
+
+
+def answers() -> bool:
+    """Whether there is a SLURM here that jobs can be sent to."""
+    if shutil.which("sbatch") is None:
+        return False
+    try:
+        ping = subprocess.run(["scontrol", "ping"], capture_output=True, timeout=_PING_LIMIT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return ping.returncode == 0
 
 
 def ask(ids: Collection[str]) -> dict[str, Job] | None:

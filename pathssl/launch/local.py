@@ -44,12 +44,7 @@ def run_queue(
     check_settings(parallel, processes, gpus)
     shares = [",".join(gpus[i : i + processes]) for i in range(0, len(gpus) - processes + 1, processes)]
     parallel = at_a_time(parallel, processes, len(gpus), threads)
-    names = [f"{arm_name(job)}/seed{_seed(job)}" for job in jobs]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise UserError(
-            f"Several jobs would train in one folder: {', '.join(twice)}. What names no arm (logger, task, probe, loader) cannot be swept."
-        )
+    names = names_of(jobs)
     print(f"{len(jobs)} runs in {study_folder}, {min(parallel, len(jobs))} at a time:", *names, sep="\n  ", flush=True)
     if processes > 1 and not gpus:
         print(
@@ -78,6 +73,17 @@ def run_queue(
         for item in running:
             item.process.wait()
     return [code for code in codes if code is not None]
+
+
+def names_of(jobs: Sequence[Sequence[str]]) -> list[str]:
+    """Arm and seed of each run; UserError where two would have one folder."""
+    names = [f"{arm_name(job)}/seed{_seed(job)}" for job in jobs]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(
+            f"Several jobs would train in one folder: {', '.join(twice)}. What names no arm (logger, task, probe, loader) cannot be swept."
+        )
+    return names
 
 
 def at_a_time(parallel: int | None, processes: int, gpus: int, threads: int) -> int:

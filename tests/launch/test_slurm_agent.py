@@ -6,13 +6,14 @@ import time
 
 import pytest
 from programs import ROOT
-from test_slurm import ended, ran, repository, sbatch, slurm  # noqa: F401  # fixtures
+from slurm_cluster import ended, ran
+from test_slurm import repository, sbatch  # noqa: F401  # a fixture
 
 from pathssl.launch.status import look_at
 from pathssl.launch.sweep_file import write_sweep
 from pathssl.records import find_runs, read_metrics, read_status
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 # `wandb agent SWEEP`: hands out one run, and goes home when that has ended. (W&B hands out again what was marked as preempting.)
 AGENT = """

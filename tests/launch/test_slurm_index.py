@@ -4,9 +4,10 @@ import shutil
 
 import pytest
 from programs import ROOT, pathssl
-from test_slurm import ended, repository, sbatch, slurm  # noqa: F401  # fixtures
+from slurm_cluster import ended
+from test_slurm import repository, sbatch  # noqa: F401  # a fixture
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
 
 def test_an_array_looks_at_the_slides_and_the_next_command_has_the_index(slurm, repository, cohort, tmp_path):  # noqa: F811

@@ -1,0 +1,108 @@
+"""What is sent to SLURM: the text of the job, and the code as it is now."""
+
+import json
+import os
+import sys
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from programs import ROOT
+
+from pathssl.complaints import CONF
+from pathssl.errors import UserError
+from pathssl.launch.snapshot import snapshot
+from pathssl.launch.submit import check_options, executor_of
+
+GOLDEN = ROOT / "tests" / "launch" / "golden"
+ALL = [
+    "hydra.launcher.partition=a100",
+    "hydra.launcher.qos=long",
+    "hydra.launcher.account=lab",
+    "hydra.launcher.constraint=ib",
+    "hydra.launcher.mem_gb=null",
+    "hydra.launcher.timeout_min=90",
+    "hydra.launcher.signal_delay_s=120",
+    "hydra.launcher.max_num_timeout=3",
+    "hydra.launcher.array_parallelism=4",
+    "hydra.launcher.mail_user=me@example.org",
+    "hydra.launcher.mail_type=FAIL",
+    "hydra.launcher.setup=[module load cuda]",
+    "+hydra.launcher.sbatch.exclude=node7",
+    "+hydra.launcher.sbatch.exclusive=true",
+]
+
+
+def options(launcher: str, *overrides: str) -> dict:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", [f"hydra/launcher={launcher}", *overrides], return_hydra_config=True)
+    return OmegaConf.to_container(config.hydra.launcher, resolve=True)
+
+
+@pytest.fixture
+def srun(tmp_path, monkeypatch):
+    """submitit wants to see one before it writes what is for one."""
+    program = tmp_path / "bin" / "srun"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(
+    ("name", "launcher", "overrides"),
+    [
+        ("slurm_1gpu", "slurm_1gpu", []),
+        ("slurm_8gpu", "slurm_8gpu", []),
+        ("slurm_multinode", "slurm_multinode", ["hydra.launcher.nodes=4"]),
+        ("all_options", "slurm_1gpu", ALL),
+    ],
+)
+def test_each_option_stands_in_the_job_as_slurm_knows_it(srun, tmp_path, name, launcher, overrides):  # noqa: ARG001
+    executor = executor_of(options(launcher, *overrides), tmp_path / "study", tmp_path / "code")
+    executor.parameters["map_count"] = 8
+    text = executor._make_submission_file_text(executor._submitit_command_str, "uid")
+    text = text.replace(str(tmp_path), "/data").replace(sys.executable, "/env/python")
+    assert text + "\n" == (GOLDEN / f"{name}.sbatch").read_text()
+
+
+@pytest.mark.parametrize(
+    ("override", "why"),
+    [
+        ("hydra.launcher.nodes=0", r"hydra\.launcher\.nodes=0 must be a whole number, at least 1"),
+        ("hydra.launcher.wait=2", r"hydra\.launcher\.wait=2 must be true or false"),
+        ("hydra.launcher.mem_gb=much", r"hydra\.launcher\.mem_gb=much must be a number"),
+    ],
+)
+def test_an_option_that_cannot_be_is_refused(override, why):
+    with pytest.raises(UserError, match=why):
+        check_options(options("slurm_1gpu", override))
+
+
+def test_code_that_was_kept_does_not_change_and_is_kept_once(tmp_path):
+    root = tmp_path / "root"
+    (root / "pathssl" / "__pycache__").mkdir(parents=True)
+    (root / "pathssl" / "__pycache__" / "x.pyc").touch()
+    (root / "train.py").write_text("one")
+    for folder in ("conf", "experiments"):
+        (root / folder).mkdir()
+    (root / "conf" / "config.yaml").write_text("b: 1")
+    (root / "experiments" / "demo.yaml").write_text("a: 1")
+    first = snapshot(tmp_path / "study", root)
+    assert snapshot(tmp_path / "study", root) == first
+    (root / "train.py").write_text("two")
+    second = snapshot(tmp_path / "study", root)
+    assert second != first and (first / "train.py").read_text() == "one" and (second / "train.py").read_text() == "two"
+    assert not list(first.rglob("*.pyc")) and json.loads((first / "code.json").read_text()) == {
+        "commit": None,
+        "diff": None,
+    }
+
+
+def test_the_kept_code_is_all_that_a_run_needs(tmp_path):
+    code = snapshot(tmp_path / "study")
+    assert (code / "conf" / "experiment" / "demo.yaml").is_file() and (code / "slurm" / "requeue.sh").is_file()
+    for part in ("pathssl", "conf", "experiments", "hydra_plugins"):
+        kept = {path.relative_to(code) for path in (code / part).rglob("*") if path.is_file()}
+        ours = {path.relative_to(ROOT) for path in (ROOT / part).rglob("*") if path.is_file()}
+        assert {path for path in ours - kept if path.suffix not in (".pyc", ".md")} == set()
