@@ -24,6 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     _add_gallery(verbs)
     _add_replay(verbs)
     _add_report(verbs)
+    _add_probe(verbs)
     _add_export(verbs)
     _add_verify_resume(verbs)
     _add_bench(verbs)
@@ -196,6 +197,37 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
         "parameters": done.parameters,
         "greatest_difference": done.difference,
     }
+
+
+def _add_probe(verbs) -> None:
+    help_ = "probe the checkpoints of runs, or a file of weights; what is there already is kept, so it can be repeated and shared by jobs"
+    example = "probe outputs/demo 'task=[folder]' task.folder.path=DIR --part 1/8"
+    parser = _verb(verbs, "probe", help_, example, _probe)
+    help_ = "studies, runs, or a file of weights (and model.name=...); overrides as for train.py: other tasks and protocols than the runs'"
+    parser.add_argument("words", nargs="+", metavar="FOLDER|FILE|KEY=VALUE", help=help_)
+    parser.add_argument("--part", metavar="K/N", default="1/1", help="this share of the checkpoints alone")
+    parser.add_argument("--again", action="store_true", help="probe what is probed already too")
+
+
+def _probe(options: argparse.Namespace) -> dict[str, Any]:
+    # The name of an arm, and so a run's folder, has a = too.
+    paths = [Path(word) for word in options.words if "=" not in word or Path(word).exists()]
+    overrides = [word for word in options.words if Path(word) not in paths]
+    files = [path for path in paths if path.suffix in (".safetensors", ".pth", ".pt")]
+    if files and (len(paths) > 1 or options.part != "1/1"):
+        raise UserError(f"{files[0]}: a file of weights is probed by itself, and whole.")
+    config = compose(overrides) if overrides or files else None
+    _cucim_first()
+    from pathssl.probe_runs import flat, probe_runs, probe_weights
+
+    if files:
+        metrics = probe_weights(files[0], config)
+        return {"text": "\n".join(f"{key} {value:.4f}" for key, value in metrics.items()), **metrics}
+    rows = probe_runs(paths, config, part=_part(options.part), again=options.again)
+    lines = [f"{row['run']}  step {row['step']}  {key} {value:.4f}" for row in rows for key, value in flat(row).items()]
+    new = sum(row["new"] for row in rows)
+    lines.append(f"{new} of {len(rows)} were probed now.")
+    return {"text": "\n".join(lines), "probed": rows}
 
 
 def _add_verify_resume(verbs) -> None:

@@ -19,6 +19,7 @@ from pathssl.make import make
 from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_weights
 from pathssl.probes.evaluate import Probes
+from pathssl.probes.feature_set import ProbeProtocol
 from pathssl.probes.task import Task
 from pathssl.seeding import integer_seed
 from pathssl.sources import Data
@@ -79,12 +80,16 @@ def objective(config: Mapping[str, Any]) -> nn.Module:
 def probes(config: Mapping[str, Any], data: Data, by_name: Mapping[str, Task]) -> Probes:
     return Probes(
         by_name,
-        {name: make(block) for name, block in config["probe"].items()} if by_name else {},
+        protocols(config) if by_name else {},
         held_out_NHWC=data.held_out_patches,
         batch_size=config["train"]["probe_batch_size"],
         mean=config["augmentation"]["mean"],
         std=config["augmentation"]["std"],
     )
+
+
+def protocols(config: Mapping[str, Any]) -> dict[str, ProbeProtocol]:
+    return {name: make(block) for name, block in config["probe"].items()}
 
 
 def step(

@@ -88,7 +88,7 @@ def find_step(run: Path, step: int, places: Sequence[str] = ()) -> Step:
     UserError where the run has no such step, or the slides are not those that it was trained on.
     """
     run = Path(run)
-    config = _config(run, places)
+    config = config_of(run, places)
     total_steps, batch_size = config["derived"]["total_steps"], config["batch"]["size"]
     if step == 0:
         raise UserError("Step 0 is the network before training: it saw no patch. Steps count from 1.")
@@ -141,7 +141,7 @@ def lines(found: Step) -> str:
     )
 
 
-def _config(run: Path, places: Sequence[str]) -> dict[str, Any]:
+def config_of(run: Path, places: Sequence[str] = ()) -> dict[str, Any]:
     """The run's own config, its relative paths made absolute, those in `places` replaced."""
     path = run / "config.yaml"
     if not path.is_file():

@@ -1,7 +1,14 @@
+import os
+import sys
+
 import pytest
 
-from pathssl import allotment
+from hydra_plugins.pathssl_launcher import default_launcher
+from pathssl import allotment, lifecycle
 from pathssl.allotment import seconds, slurm_job, time_is_over
+from pathssl.lifecycle import Failed, Status
+from pathssl.records import read_status
+from pathssl.training.interrupt import Interrupted
 
 
 @pytest.mark.parametrize(
@@ -35,3 +42,24 @@ def test_a_warning_near_the_limit_is_a_timeout_and_another_is_a_preemption(tmp_p
     assert time_is_over() is over
     monkeypatch.delenv("SLURM_JOB_ID")
     assert not allotment.time_is_over()
+
+
+def test_one_time_out_too_many_gives_a_run_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(lifecycle, "time_is_over", lambda: True)
+    monkeypatch.setenv("PATHSSL_MAX_TIMEOUTS", "1")
+    config = {"derived": {"total_steps": 10}, "batch": {"size": 1}}
+    for error, state in ((Interrupted, "preempted"), (Failed, "failed")):
+        with pytest.raises(error), Status(tmp_path, config):
+            raise Interrupted("asked to stop")
+        assert read_status(tmp_path)["state"] == state
+    assert read_status(tmp_path)["timeouts"] == 2 and "max_num_timeout=1" in read_status(tmp_path)["error"]
+
+
+@pytest.mark.parametrize(("ping", "words", "option"), [(0, "-m", "slurm_1gpu"), (1, "-m", "local"), (0, "", "local")])
+def test_many_runs_go_to_slurm_where_it_answers(tmp_path, monkeypatch, ping, words, option):
+    for name, code in (("sbatch", 0), ("scontrol", ping)):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit {code}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(sys, "argv", ["train.py", words])
+    assert default_launcher() == option

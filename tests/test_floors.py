@@ -30,7 +30,7 @@ FLOORS = {
     **dict.fromkeys(["probes"], 4),
     **dict.fromkeys(["training"], 5),
     **dict.fromkeys(["identity", "checks", "make", "sources", "lifecycle", "parts", "pictures", "run"], 6),
-    **dict.fromkeys(["complaints", "gallery", "replay", "replay_album", "replay_capsule", "export"], 6),
+    **dict.fromkeys(["complaints", "gallery", "replay", "replay_album", "replay_capsule", "export", "probe_runs"], 6),
     **dict.fromkeys(["launch", "bench", "doctor"], 7),
     **dict.fromkeys(["cli", "__main__"], 8),
 }

@@ -157,4 +157,4 @@ def test_options_of_the_launcher(option, processes):
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         config = compose("config", [f"hydra/launcher={option}"], return_hydra_config=True)
     launcher = instantiate(config.hydra.launcher)
-    assert (launcher.parallel, launcher.processes) == (None, processes)
+    assert launcher.options == {"parallel": None, "processes": processes}

@@ -86,12 +86,12 @@ def test_a_run_that_fails_is_not_started_again(slurm, repository):
     assert "what went wrong" in (repository / f"slurm-{job}.log").read_text()
 
 
-def test_two_tasks_train_one_model_and_go_on_after_a_requeue(slurm, small, tmp_path, repository):
+def test_four_tasks_on_two_nodes_train_one_model_and_go_on_after_a_requeue(slurm, small, tmp_path, repository):
     (repository / "train.py").unlink()
     for name in ("train.py", "conf"):
         (repository / name).symlink_to(ROOT / name)
-    arguments = ["--ntasks-per-node=1", "--gpus-per-node=1", "slurm/train_multinode.sbatch"]
-    job = sbatch(repository, slurm, *arguments, *small, "train.device=cpu", "train.patches=2400")
+    arguments = ["--ntasks-per-node=2", "--gpus-per-node=2", "--cpus-per-task=1", "slurm/train_multinode.sbatch"]
+    job = sbatch(repository, slurm, *arguments, *small, "train.device=cpu", "train.patches=1200")
     log = repository / f"slurm-{job}.log"
     until(
         lambda: any((read_status(run) or {}).get("step") for run in find_runs(tmp_path / "outputs" / "small")),
@@ -102,7 +102,12 @@ def test_two_tasks_train_one_model_and_go_on_after_a_requeue(slurm, small, tmp_p
     assert ended(job, slurm, repository, timeout_s=200) == "COMPLETED", log.read_text()
     runs = find_runs(tmp_path / "outputs" / "small")
     status, environment = read_status(runs[0]), json.loads((runs[0] / "environment.json").read_text())
-    assert status["state"] == "finished" and status["job_id"] == job and environment["processes"] == 2
+    assert (
+        status["state"] == "finished"
+        and status["job_id"] == job
+        and environment["processes"] == 4
+        and status["starts"] == 2
+    )
     steps = [json.loads(line)["step"] for line in (runs[0] / "metrics.jsonl").read_text().splitlines()]
-    assert steps[-1] == 300 and steps == sorted(steps)
-    assert log.read_text().count("2 processes") == 2, "two starts of one run"
+    assert steps[-1] == 150 and steps == sorted(set(steps))
+    assert log.read_text().count("4 processes") == 2, "two starts of one run"

@@ -1,11 +1,13 @@
-"""slurm/index.sbatch on a real SLURM."""
+"""slurm/index.sbatch and slurm/probe.sbatch on a real SLURM."""
 
 import shutil
 
 import pytest
-from programs import ROOT, pathssl
+from programs import ROOT, pathssl, train
 from slurm_cluster import ended
 from test_slurm import repository, sbatch  # noqa: F401  # a fixture
+
+from pathssl.records import find_runs
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
 
@@ -26,3 +28,15 @@ def test_an_array_looks_at_the_slides_and_the_next_command_has_the_index(slurm, 
     done = pathssl("index", *line, cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.startswith("4 slides")
     assert len(list((tmp_path / "cache" / "index").iterdir())) == 1
+
+
+def test_an_array_probes_the_checkpoints_of_a_run(slurm, repository, small, tmp_path):  # noqa: F811
+    assert train(*small, "train.device=cpu", cwd=tmp_path).returncode == 0
+    (run,) = find_runs(tmp_path / "outputs" / "small")
+    before = {path: path.read_bytes() for path in run.rglob("synthetic.json")}
+    assert len(before) == 3
+    shutil.rmtree(run / "probes")
+    job = sbatch(repository, slurm | {"PYTHONPATH": str(ROOT)}, "--array=0-1", "slurm/probe.sbatch", str(run))
+    for task in range(2):
+        assert ended(f"{job}_{task}", slurm, repository) == "COMPLETED"
+    assert {path: path.read_bytes() for path in run.rglob("synthetic.json")} == before

@@ -113,3 +113,11 @@ def test_what_slurm_refuses_is_told_in_its_words_and_leaves_nothing_queued(slurm
     assert done.returncode == 2 and "partition" in done.stderr and "Traceback" not in done.stderr, done.stderr
     (run,) = find_runs(tmp_path / "outputs" / "small")
     assert read_status(run) is None
+
+
+def test_who_waits_sees_progress_and_the_end(slurm, line, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
+    done = train(*line, *JOB, "hydra/launcher=slurm_1gpu", "hydra.launcher.wait=true", "-m", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = find_runs(tmp_path / "outputs" / "small")
+    assert read_status(run)["state"] == "finished" and "step 8 of 8" in done.stdout

@@ -1,0 +1,86 @@
+"""`python -m pathssl probe`: what the loop would have said, whoever asks, in however many shares."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from programs import pathssl, train
+
+from pathssl.cli import main
+from pathssl.records import find_runs, read_predictions, read_probes, read_rows
+
+STEPS = (0, 4, 8)
+
+
+@pytest.fixture(scope="module")
+def trained(cohort, tmp_path_factory):
+    """A finished run, never to be changed, and its overrides."""
+    from conftest import small
+
+    folder = tmp_path_factory.mktemp("trained")
+    line = small.__wrapped__(cohort, folder)
+    done = train(*line, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return line, folder
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    shutil.copytree(trained[1], tmp_path / "here")
+    (run,) = find_runs(tmp_path / "here" / "outputs" / "small")
+    return run
+
+
+def answer(capsys, *arguments) -> dict:
+    assert main(["probe", *map(str, arguments), "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(run)): path.read_bytes() for path in (run / "probes").rglob("*.json")}
+
+
+def test_two_shares_make_what_the_loop_made_and_nothing_is_done_twice(run, capsys):
+    before = contents(run)
+    assert answer(capsys, run)["probed"] and contents(run) == before
+    assert not any(row["new"] for row in answer(capsys, run)["probed"])
+    shutil.rmtree(run / "probes")
+    first = answer(capsys, run, "--part", "1/2")["probed"]
+    assert [(row["step"], row["new"]) for row in first] == [(0, True), (8, True)]
+    assert {probe["step"] for probe in read_probes(run)} == {0, 8}
+    assert [row["step"] for row in answer(capsys, run.parents[1], "--part", "2/2")["probed"]] == [4]
+    assert contents(run) == before
+
+
+def test_another_protocol_joins_those_that_are_there(run, trained, capsys):
+    before = {probe["step"]: probe["results"] for probe in read_probes(run)}
+    more = ["probe=[linear]"]
+    shutil.rmtree(run / "probes" / "step_00000008")
+    line = [o for o in trained[0] if o.startswith(("data.cohort", "task.", "cache_dir", "augmentation"))]
+    rows = answer(capsys, run, *line, *more)["probed"]
+    assert [row["new"] for row in rows] == [False, False, True]
+    assert {key.split("/")[0] for key in rows[-1]["results"]} == {"linear"}
+    answer(capsys, run)
+    assert {probe["step"]: probe["results"] for probe in read_probes(run)} == before
+    assert {"linear_scores", "knn_scores"} <= set(read_predictions(run, 8, "synthetic"))
+
+
+def test_a_file_of_weights_has_the_numbers_of_its_checkpoint(run, trained, capsys):
+    weights = run / "checkpoints" / "step_00000008" / "teacher.safetensors"
+    said = answer(capsys, weights, *trained[0])
+    row = {key: value for key, value in read_rows(run)[-1].items() if key.startswith("probe/")}
+    assert {key: said[key] for key in row} == row and len(row) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nowhere"], "There is no run in nowhere"),
+        (["outputs", "task=[]", "data=folder", "data.path=x"], "name a task"),
+        (["w.safetensors", "--part", "1/2"], "by itself, and whole"),
+    ],
+)
+def test_what_cannot_be_probed_is_said(words, says, tmp_path):
+    done = pathssl("probe", *words, cwd=tmp_path)
+    assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
