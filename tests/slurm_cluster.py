@@ -62,6 +62,21 @@ def until(true: Callable[[], object], timeout_s: float, say: Callable[[], object
         time.sleep(0.2)
 
 
+@contextmanager
+def closed(slurm: dict[str, str]) -> Iterator[None]:
+    """Inside, jobs are taken and none begins."""
+    _set_partitions(slurm, "DOWN")
+    try:
+        yield
+    finally:
+        _set_partitions(slurm, "UP")
+
+
+def _set_partitions(slurm: dict[str, str], state_: str) -> None:
+    for name in ("gpu", "low"):
+        ran("scontrol", "update", f"PartitionName={name}", f"State={state_}", env=slurm)
+
+
 def state(job: str, slurm: dict[str, str]) -> str:
     shown = ran("scontrol", "show", "job", job, "--oneliner", env=slurm)
     return next(word.split("=")[1] for word in shown.split() if word.startswith("JobState="))

@@ -204,6 +204,7 @@ def test_a_budget_that_is_none_is_refused(most, small, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_study_takes_what_its_plan_said(small, tmp_path):
     line = [*small, "teacher=m0.9,m0.99", "seed=0,1", "train.patches=9600", "train.checkpoint_every=0.25"]
     done = pathssl("plan", *line, "--calibrate", "--json", "-m", cwd=tmp_path)

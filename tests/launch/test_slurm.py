@@ -9,7 +9,7 @@ from slurm_cluster import ROOT, ended, ran, said, until
 
 from pathssl.records import find_runs, read_status
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 # Says where it is among the processes of the run, and sums the ranks over all of them.
 WHO = """

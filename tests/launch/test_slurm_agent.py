@@ -13,7 +13,7 @@ from pathssl.launch.status import look_at
 from pathssl.launch.sweep_file import write_sweep
 from pathssl.records import find_runs, read_metrics, read_status
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 # `wandb agent SWEEP`: hands out one run, and goes home when that has ended. (W&B hands out again what was marked as preempting.)
 AGENT = """

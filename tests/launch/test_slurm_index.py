@@ -9,7 +9,7 @@ from test_slurm import repository, sbatch  # noqa: F401  # a fixture
 
 from pathssl.records import find_runs
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 
 def test_an_array_looks_at_the_slides_and_the_next_command_has_the_index(slurm, repository, cohort, tmp_path):  # noqa: F811

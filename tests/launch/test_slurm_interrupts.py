@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from programs import train
-from slurm_cluster import CLUSTER, ran, state, until
+from slurm_cluster import CLUSTER, closed, ran, state, until
 
 from pathssl.launch.differences import compare
 from pathssl.launch.status import look_at
 from pathssl.records import find_runs, read_metrics, read_status, read_submission
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 
 SLURM = ["hydra/launcher=slurm_1gpu", "hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1"]
 ON_NODE = "+hydra.launcher.sbatch.nodelist=node{}"
@@ -143,11 +143,6 @@ def advance(plays: dict[Case, tuple[Iterator, Callable]]) -> None:
                 del plays[case]
 
 
-def partitions(slurm: dict[str, str], state: str) -> None:
-    for name in ("gpu", "low"):
-        ran("scontrol", "update", f"PartitionName={name}", f"State={state}", env=slurm)
-
-
 def test_whatever_ends_a_job_its_run_goes_on_to_the_same_bits(slurm, small, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
     line = [
@@ -175,10 +170,9 @@ def test_whatever_ends_a_job_its_run_goes_on_to_the_same_bits(slurm, small, tmp_
     plays = {case: (play := case.disturb(case), next(play)) for case in cases}
     advance(only := {first: plays[first]})
     plays |= only
-    partitions(slurm, "DOWN")  # that none of them is over before all are there
-    for case in others:
-        case.send(line)
-    partitions(slurm, "UP")
+    with closed(slurm):  # that none of them is over before all are there
+        for case in others:
+            case.send(line)
     until(lambda: advance(plays) or not plays, 200, lambda: [(case.name, case.status) for case in plays])
     until(
         lambda: all(case.status["state"] == "finished" for case in cases),

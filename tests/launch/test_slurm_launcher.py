@@ -9,13 +9,13 @@ import sys
 
 import pytest
 from programs import ROOT, pathssl, train
-from slurm_cluster import ran, until
+from slurm_cluster import closed, ran, until
 
 from pathssl.launch.differences import compare
 from pathssl.launch.status import look_at
 from pathssl.records import find_runs, read_json, read_status, read_submission
 
-pytestmark = [pytest.mark.slow, pytest.mark.slurm, pytest.mark.xdist_group("slurm")]
+pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 JOB = ["hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1"]
 BROKEN = "raise RuntimeError('this arm cannot be')"
 
@@ -96,15 +96,16 @@ def test_a_grid_goes_to_slurm_runs_the_code_of_its_submission_and_is_completed_b
 def test_a_hundred_arms_are_submitted_in_forty_seconds_and_wait(slurm, line, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
     momenta = ",".join(f"0.{k}" for k in range(800, 900))
-    more = [f"teacher.momentum={momenta}", "+hydra.launcher.sbatch.begin=now+1hour"]
-    done, away_s = launched(tmp_path, *line, *JOB, *more, env=os.environ, program=str(ROOT / "train.py"))
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert away_s < 40
-    runs = find_runs(tmp_path / "outputs" / "small")
-    looks = look_at(runs)
+    arms = f"teacher.momentum={momenta}"
+    with closed(slurm):
+        done, away_s = launched(tmp_path, *line, *JOB, arms, env=os.environ, program=str(ROOT / "train.py"))
+        assert done.returncode == 0, done.stdout + done.stderr
+        runs = find_runs(tmp_path / "outputs" / "small")
+        looks = look_at(runs)
+        ran("scancel", read_submission(runs[0])["job_id"].split("_")[0], env=slurm)
     assert len(runs) == 100 and {look.state for look in looks} == {"queued"}
-    ran("scancel", read_submission(runs[0])["job_id"].split("_")[0], env=slurm)
     assert {look.state for look in look_at(runs)} == {"lost"}
+    assert away_s < 40
 
 
 def test_what_slurm_refuses_is_told_in_its_words_and_leaves_nothing_queued(slurm, line, tmp_path, monkeypatch):
