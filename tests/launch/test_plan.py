@@ -206,11 +206,11 @@ def test_a_budget_that_is_none_is_refused(most, small, tmp_path):
 @pytest.mark.slow
 @pytest.mark.alone
 def test_a_study_takes_what_its_plan_said(small, tmp_path):
-    line = [*small, "teacher=m0.9,m0.99", "seed=0,1", "train.patches=9600", "train.checkpoint_every=0.25"]
+    line = [*small, "seed=0,1", "train.patches=9600", "train.checkpoint_every=0.25"]
     done = pathssl("plan", *line, "--calibrate", "--json", "-m", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     planned = {row["what"]: row for row in json.loads(done.stdout)["rows"]}
-    assert planned["runs"]["value"] == 4 and planned["steps"]["value"] == 4 * 1200
+    assert planned["runs"]["value"] == 2 and planned["steps"]["value"] == 2 * 1200
     assert "calibration" in planned["time a step"]["source"]
     assert not list(tmp_path.glob("outputs/calibration/*/*/*/checkpoints"))
     start_s = time.monotonic()
