@@ -67,7 +67,13 @@ def test_the_status_is_replaced_as_a_whole_and_says_when(tmp_path):
         records.write_status(tmp_path, state, **status(error="Traceback\nValueError: x" if state == "failed" else None))
     read = records.read_status(tmp_path)
     assert read.pop("updated").endswith("+00:00")
-    assert read == {"state": "failed", **status(error="Traceback\nValueError: x"), "started": None, "starts": 0}
+    assert read == {
+        "state": "failed",
+        **status(error="Traceback\nValueError: x"),
+        "started": None,
+        "starts": 0,
+        "timeouts": 0,
+    }
     records.write_status(tmp_path, "running", **status(), started="then", starts=2)
     records.write_status(tmp_path, "finished", **status())
     read = records.read_status(tmp_path)
