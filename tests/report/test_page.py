@@ -194,6 +194,7 @@ def test_reading_a_study_imports_neither_torch_nor_hydra():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_hundred_runs_of_ten_thousand_lines_take_less_than_20_seconds(tmp_path):
     template = write_run_once(tmp_path)
     for arm in range(20):
