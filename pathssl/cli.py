@@ -262,7 +262,9 @@ def _verify_resume(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add_bench(verbs) -> None:
-    help_ = "measure loader, views or training step beside other ways to the same, in the same alternating rounds"
+    help_ = (
+        "measure loader, views, training step or probes beside other ways to the same, in the same alternating rounds"
+    )
     parser = _verb(verbs, "bench", help_, "bench loader --json", _bench)
     help_ = "; ".join(f"{name}: {meaning}" for name, meaning in WHAT.items())
     parser.add_argument("what", choices=WHAT, help=help_)
@@ -273,15 +275,30 @@ def _add_bench(verbs) -> None:
     parser.add_argument("--patches", type=int, help=help_)
     help_ = "slide that the benchmark slide's tissue is taken from"
     parser.add_argument("--tissue", type=Path, metavar="SLIDE", help=help_)
+    help_ = (
+        "for probe: the Python of an environment with kaiko-eva (and jsonargparse 4.38), which trains the same heads"
+    )
+    parser.add_argument("--eva", type=Path, metavar="PYTHON", help=help_)
+    parser.add_argument(
+        "--steps", type=int, default=1000, help="for probe: of both eva's and our heads (default: 1000)"
+    )
 
 
 def _bench(options: argparse.Namespace) -> dict[str, Any]:
-    for name in ("rounds", "patches"):
+    for name in ("rounds", "patches", "steps"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UserError(f"--{name} {value}: give 1 or more.")
     _cucim_first()
     config = compose([*size(options.what, options.overrides), *options.overrides])
-    return bench(options.what, config, rounds=options.rounds, patches=options.patches, tissue=options.tissue)
+    return bench(
+        options.what,
+        config,
+        rounds=options.rounds,
+        patches=options.patches,
+        tissue=options.tissue,
+        eva=options.eva,
+        steps=options.steps,
+    )
 
 
 def _add_doctor(verbs) -> None:
