@@ -85,7 +85,18 @@ def probes(config: Mapping[str, Any], data: Data, by_name: Mapping[str, Task]) -
         batch_size=config["train"]["probe_batch_size"],
         mean=config["augmentation"]["mean"],
         std=config["augmentation"]["std"],
+        random_weights=None
+        if config["init"]["path"] is None and not config["init"]["pretrained"]
+        else partial(random_encoder, config),
     )
+
+
+def random_encoder(config: Mapping[str, Any]) -> nn.Module:
+    """The architecture with weights that have seen nothing, from the run's seed."""
+    model = config["model"]
+    with torch.random.fork_rng(devices=[]):  # a run's own draws stay what they are
+        torch.manual_seed(integer_seed(config["seed"], "null"))
+        return create_encoder(model["name"], dict(**model["args"]), model["drop_path"], model["drop_path_rule"])
 
 
 def protocols(config: Mapping[str, Any]) -> dict[str, ProbeProtocol]:

@@ -3,7 +3,7 @@
 Axes: N samples, D features, K classes; H, W pixels, C colours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from pathssl.errors import UserError
-from pathssl.metrics import odcorr, rankme
+from pathssl.metrics import confusion, odcorr, rankme
 from pathssl.probes.feature_set import FeatureSet, ProbeProtocol, ProtocolResult
 from pathssl.probes.features import extract
 from pathssl.probes.images import array_batches
-from pathssl.probes.null import SUFFIX, colour_histogram
+from pathssl.probes.null import COLOUR, RANDOM, colour_histogram
 from pathssl.probes.task import Task
 
 
@@ -24,8 +24,8 @@ class TaskOutcome:
     """`results` {"<protocol>/<split>/<metric>": value} and `predictions`, arrays for an .npz without pickles.
 
     Predictions: `classes` (K,), `split` (the name of the split they are of: test, or val where there is none), for its
-    samples `ids`, `groups`, `labels` (N,), and for each protocol `<protocol>_scores` (N, K), whose rows sum to 1, and
-    what validation chose, as `<protocol>_C` or `<protocol>_k`.
+    samples `ids`, `groups`, `labels` (N,), and for each protocol `<protocol>_scores` (N, K), whose rows sum to 1, their
+    `<protocol>_confusion` (K, K; true classes in rows), and what validation chose, as `<protocol>_C` or `<protocol>_k`.
     """
 
     results: dict[str, float]
@@ -43,7 +43,8 @@ class ProbeOutcome:
 class Probes:
     """Tasks by protocols, and, on `held_out_NHWC` (uint8 patches of slides that are not trained on), RankMe and ODCorr.
 
-    `mean` and `std` are the colour normalisation that the encoder was trained with.
+    `mean` and `std` are the colour normalisation that the encoder was trained with. `random_weights` makes an encoder of the same
+    architecture with fresh weights; None says that the encoder which is probed with nulls is one.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class Probes:
         batch_size: int,
         mean: Sequence[float],
         std: Sequence[float],
+        random_weights: Callable[[], nn.Module] | None,
     ):
         if tasks and not protocols:
             raise UserError(f"tasks {', '.join(tasks)} but no protocol: give probe=[linear], or task=[] for none.")
@@ -63,26 +65,40 @@ class Probes:
         self.held_out_NHWC = held_out_NHWC
         self.batch_size = batch_size
         self.mean, self.std = mean, std
+        self.random_weights = random_weights
 
     def run(self, encoder: nn.Module, *, device: torch.device | str, with_nulls: bool) -> ProbeOutcome:
-        """Every number of this encoder; `with_nulls` adds `<protocol>_colour_histogram`, for once in a run.
+        """Every number of this encoder; `with_nulls` adds `<protocol>_<null>` for each null, which are wanted once in a run.
 
-        The null is the same protocol on colour histograms of the same images: it does not depend on the encoder.
+        A null is the same protocol on something that has learned nothing: the architecture with random weights, and colour histograms
+        of the same images.
         """
         metrics: dict[str, float] = {}
         outcomes: dict[str, TaskOutcome] = {}
+        random = self.random_weights().to(device) if with_nulls and self.random_weights is not None else None
         for name, task in self.tasks.items():
             features = task.feature_set(self._extract(encoder, task.batches(self.batch_size), device))
-            by_protocol = {key: protocol.run(features) for key, protocol in self.protocols.items()}
+            by_protocol = self._by_protocol(features)
             if with_nulls:
-                colours = task.feature_set(colour_histogram(task.batches(self.batch_size)))
-                by_protocol |= {f"{key}_{SUFFIX}": protocol.run(colours) for key, protocol in self.protocols.items()}
+                untrained = by_protocol
+                if random is not None:
+                    untrained = self._by_protocol(
+                        task.feature_set(self._extract(random, task.batches(self.batch_size), device))
+                    )
+                colours = self._by_protocol(task.feature_set(colour_histogram(task.batches(self.batch_size))))
+                nulls = {RANDOM: untrained, COLOUR: colours}
+                by_protocol = by_protocol | {
+                    f"{key}_{null}": result for null, of in nulls.items() for key, result in of.items()
+                }
             outcomes[name] = _outcome(features, by_protocol)
             metrics |= {f"probe/{name}/{key}": value for key, value in outcomes[name].results.items()}
         if self.held_out_NHWC is not None:
             batches = array_batches(self.held_out_NHWC, self.batch_size)
             metrics |= unsupervised(self._extract(encoder, batches, device))
         return ProbeOutcome(metrics, outcomes)
+
+    def _by_protocol(self, features: FeatureSet) -> dict[str, ProtocolResult]:
+        return {key: protocol.run(features) for key, protocol in self.protocols.items()}
 
     def _extract(self, encoder: nn.Module, batches, device: torch.device | str) -> np.ndarray:
         return extract(encoder, batches, device=device, mean=self.mean, std=self.std)
@@ -105,6 +121,10 @@ def _outcome(features: FeatureSet, by_protocol: dict[str, ProtocolResult]) -> Ta
     }
     for protocol, result in by_protocol.items():
         results |= {f"{protocol}/{key}": value for key, value in result.results.items()}
-        predictions[f"{protocol}_scores"] = result.scores[split]
+        scores_NK = result.scores[split]
+        predictions[f"{protocol}_scores"] = scores_NK
+        predictions[f"{protocol}_confusion"] = confusion(
+            samples.labels_N, scores_NK.argmax(axis=1), len(features.classes)
+        )
         predictions |= {f"{protocol}_{key}": np.array(value) for key, value in result.chosen.items()}
     return TaskOutcome(results, predictions)

@@ -1,4 +1,4 @@
-"""What colour alone gives: the row that every encoder must beat.
+"""What colour alone gives, a row that every encoder must beat, and the names of all such rows.
 
 Axes: B images of a batch, N of the set, C colours; H, W pixels; V the 256 values of a pixel.
 """
@@ -10,7 +10,9 @@ from einops import rearrange
 from PIL import Image
 
 BINS = 10  # for each colour, so 30 numbers an image: our choice
-SUFFIX = "colour_histogram"
+COLOUR = "colour_histogram"
+RANDOM = "random_weights"  # of the same architecture
+NULLS = (RANDOM, COLOUR)
 
 
 def colour_histogram(batches: Iterable[np.ndarray]) -> np.ndarray:
