@@ -24,6 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     _add_gallery(verbs)
     _add_replay(verbs)
     _add_report(verbs)
+    _add_noise(verbs)
     _add_probe(verbs)
     _add_export(verbs)
     _add_verify_resume(verbs)
@@ -169,6 +170,23 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
 
     page = write_report(options.folder)
     return {"text": str(page), "page": str(page)}
+
+
+def _add_noise(verbs) -> None:
+    help_ = "how much seeds alone move a study's metrics, and how many seeds show a difference of a given size"
+    parser = _verb(verbs, "noise", help_, "noise outputs/demo --difference 0.01", _noise)
+    parser.add_argument("folder", type=Path, help="a study's folder, with several seeds in its arms")
+    help_ = "such as probe/synthetic/linear/test/balanced_accuracy; may be repeated (default: those that the report compares)"
+    parser.add_argument("--metric", action="append", default=[], metavar="KEY", help=help_)
+    help_ = "in the metric's own unit; may be repeated (default: 0.005, 0.01, 0.02, 0.05)"
+    parser.add_argument("--difference", action="append", type=float, metavar="SIZE", help=help_)
+
+
+def _noise(options: argparse.Namespace) -> dict[str, Any]:
+    from pathssl.report.noise import measure_noise, noise_text
+
+    found = measure_noise(options.folder, options.metric, options.difference or (0.005, 0.01, 0.02, 0.05))
+    return {"text": noise_text(found), "metrics": [asdict(noise) for noise in found]}
 
 
 def _add_export(verbs) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 from einops import rearrange
 from PIL import Image
 
+from pathssl.records import NULLS
+
 BINS = 10  # for each colour, so 30 numbers an image: our choice
-COLOUR = "colour_histogram"
-RANDOM = "random_weights"  # of the same architecture
-NULLS = (RANDOM, COLOUR)
+RANDOM, COLOUR = NULLS
 
 
 def colour_histogram(batches: Iterable[np.ndarray]) -> np.ndarray:

@@ -102,6 +102,7 @@ def test_the_page_is_one_file_and_may_not_fetch_anything(page):
         "runs.csv",
         "coverage.csv",
         "faults.csv",
+        "nulls.csv",
         "report.md",
     }
 
