@@ -25,7 +25,8 @@ class TaskOutcome:
 
     Predictions: `classes` (K,), `split` (the name of the split they are of: test, or val where there is none), for its
     samples `ids`, `groups`, `labels` (N,), and for each protocol `<protocol>_scores` (N, K), whose rows sum to 1, and
-    what validation chose, as `<protocol>_C` or `<protocol>_k`.
+    what validation chose, as `<protocol>_C` or `<protocol>_k`. Few-shot protocols have no scores but `<protocol>_shots` (S,) and
+    `<protocol>_draws` (S, R), the balanced accuracy of each number of shots and draw.
     """
 
     results: dict[str, float]
@@ -105,6 +106,8 @@ def _outcome(features: FeatureSet, by_protocol: dict[str, ProtocolResult]) -> Ta
     }
     for protocol, result in by_protocol.items():
         results |= {f"{protocol}/{key}": value for key, value in result.results.items()}
-        predictions[f"{protocol}_scores"] = result.scores[split]
+        if split in result.scores:
+            predictions[f"{protocol}_scores"] = result.scores[split]
+        predictions |= {f"{protocol}_{key}": array for key, array in result.arrays.items()}
         predictions |= {f"{protocol}_{key}": np.array(value) for key, value in result.chosen.items()}
     return TaskOutcome(results, predictions)

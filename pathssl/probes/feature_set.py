@@ -3,7 +3,7 @@
 Axes: N samples, D features, K classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -44,11 +44,15 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class ProtocolResult:
-    """`results` {"<split>/<metric>": value}; `scores` {split: (N, K), rows sum to 1}; `chosen`, by validation."""
+    """`results` {"<split>/<metric>": value}; `scores` {split: (N, K), rows sum to 1}; `chosen`, by validation; `arrays` to keep.
+
+    A protocol that makes many classifiers has no scores.
+    """
 
     results: dict[str, float]
     scores: dict[str, np.ndarray]
     chosen: dict[str, float]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class ProbeProtocol(Protocol):
