@@ -23,6 +23,7 @@ from pathssl.errors import UserError
 from pathssl.files import locked
 from pathssl.make import make
 from pathssl.pictures import strip, views_picture
+from pathssl.probes.slide_level.bags import BagTask
 from pathssl.probes.task import Task
 from pathssl.slides.index import SlideIndex, build_index, survey_part
 from pathssl.slides.slide import COARSER
@@ -39,8 +40,15 @@ def check_tasks(config: Mapping[str, Any]) -> None:
 
 
 def task_hash(task: Task) -> str:
-    """A hash of which images, labels, splits and groups a task has."""
-    columns = [[str(value) for value in column] for column in (task.ids_N, task.labels_N, task.splits_N, task.groups_N)]
+    """A hash of which images, labels, splits, groups and bags a task has."""
+    known = [
+        task.ids_N,
+        task.labels_N,
+        task.splits_N,
+        task.groups_N,
+        *([task.bags_N] if isinstance(task, BagTask) else []),
+    ]
+    columns = [[str(value) for value in column] for column in known]
     return hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
 
 

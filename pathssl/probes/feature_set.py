@@ -13,12 +13,16 @@ from pathssl.metrics import balanced_accuracy
 
 @dataclass(frozen=True)
 class Split:
-    """One split: float32 features, class numbers, and for each sample its group (a case, say) and its id (its path)."""
+    """One split: float32 features, class numbers, and for each sample its group (a case, say) and its id (its path).
+
+    Where samples are slides, `features_ND` are the means over their patches, and `bags` has for each the (M, D) of all its patches.
+    """
 
     features_ND: np.ndarray
     labels_N: np.ndarray
     groups_N: np.ndarray
     ids_N: np.ndarray
+    bags: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
