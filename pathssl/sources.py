@@ -35,7 +35,7 @@ _PICTURED = 8
 def check_tasks(config: Mapping[str, Any]) -> None:
     """Raises UserError for a labelled folder that lacks something: it reads labels.csv and looks for every image."""
     for block in config["task"].values():
-        if "cohort" not in block:
+        if "cohort" not in block and "foreground" not in block:  # these are written, and looked at, first
             make(block)
 
 
@@ -69,7 +69,9 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
     for name, block in config["task"].items():
         block = dict(**block)
         cohort = block.pop("cohort", None)
-        made[name] = make(block, path=str(cohort_folder(config, cohort) / "labelled")) if cohort else make(block)
+        more = {"path": str(cohort_folder(config, cohort) / "labelled")} if cohort else {}
+        more |= {"cache": Path(config["cache_dir"]) / "index"} if "foreground" in block else {}
+        made[name] = make(block, **more)
     return made
 
 

@@ -49,7 +49,7 @@ class Task:
         self.splits_N = split_names(table["split"], source)
         self.classes = tuple(sorted(table["label"].unique()))
         self.labels_N = np.searchsorted(self.classes, table["label"].to_numpy(str))
-        self.images = self._open(folder, image_px, threads, cache_mib)
+        self.images = self._open(folder, image_px=image_px, threads=threads, cache_mib=cache_mib)
         if self.grouped:
             check_groups(self.groups_N, self.splits_N, source)
         self._check_classes()
@@ -93,10 +93,9 @@ class Task:
             }
         return {"source": self.source, "val_taken_from_train": self.val_taken_from_train, "splits": splits}
 
-    def _open(self, folder: Path, image_px: int, threads: int, cache_mib: float) -> ImageFiles:
+    def _open(self, folder: Path, **settings) -> ImageFiles:
         check_samples(self.ids_N, folder, self.source)
-        paths = [folder / path for path in self.ids_N]
-        return ImageFiles(paths, image_px=image_px, threads=threads, cache_mib=cache_mib)
+        return ImageFiles([folder / path for path in self.ids_N], **settings)
 
     def _check_classes(self) -> None:
         if len(self.classes) < 2:
