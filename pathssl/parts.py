@@ -20,6 +20,8 @@ from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_weights
 from pathssl.probes.evaluate import Probes
 from pathssl.probes.feature_set import ProbeProtocol
+from pathssl.probes.site import SiteTest
+from pathssl.probes.stain_shifts import StainShifts
 from pathssl.probes.task import Task
 from pathssl.seeding import integer_seed
 from pathssl.sources import Data
@@ -85,7 +87,16 @@ def probes(config: Mapping[str, Any], data: Data, by_name: Mapping[str, Task]) -
         batch_size=config["train"]["probe_batch_size"],
         mean=config["augmentation"]["mean"],
         std=config["augmentation"]["std"],
+        stains=stains(config),
+        site=SiteTest(
+            *data.held_out_owners, folds=config["robustness"]["site_folds"], c=config["robustness"]["site_c"]
+        ),
     )
+
+
+def stains(config: Mapping[str, Any]) -> StainShifts:
+    settings = config["robustness"]
+    return StainShifts(settings["stain"], patches=settings["patches"], seed=settings["seed"])
 
 
 def protocols(config: Mapping[str, Any]) -> dict[str, ProbeProtocol]:

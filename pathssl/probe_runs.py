@@ -104,6 +104,7 @@ def _outcome(
         batch_size=config["train"]["probe_batch_size"],
         mean=own["augmentation"]["mean"],
         std=own["augmentation"]["std"],
+        stains=parts.stains(config),
     )
     return probes.run(encoder.to(device), device=device, with_nulls=with_nulls)
 

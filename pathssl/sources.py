@@ -16,7 +16,7 @@ import numpy as np
 from pathssl.augment import MultiCrop
 from pathssl.data.holdout import held_out_cases
 from pathssl.data.loader import Loader
-from pathssl.data.patches import PatchReader
+from pathssl.data.patches import Patches, PatchReader
 from pathssl.data.sampling import Region, Sampler
 from pathssl.distributed import rank, world_size
 from pathssl.errors import UserError
@@ -173,9 +173,19 @@ class Data:
             world_size=world_size(),
         )
 
-    @cached_property
+    @property
     def held_out_patches(self) -> np.ndarray:
         """(N, G, G, 3) uint8: one fixed set for all arms and seeds of a study, of the global views' size."""
+        return self._held_out.pixels
+
+    @property
+    def held_out_owners(self) -> tuple[list[str], list[str]]:
+        """The case and the site of each held-out patch."""
+        slides = self._held_out.draws.slide.tolist()
+        return [self.index.case[k] for k in slides], [self.index.site[k] for k in slides]
+
+    @cached_property
+    def _held_out(self) -> Patches:
         settings, mpp = self.config["unsupervised"], self.config["data"]["held_out"]["mpp"]
         size = self.config["resolution"]["global_px"]
         sampler = Sampler(
@@ -189,9 +199,9 @@ class Data:
             region=Region(patches=1, width=1.0, chunk_batches=1),
         )
         reader = PatchReader(sampler, seed=settings["seed"], open_slides=self.config["loader"]["open_slides"])
-        pixels = reader.read(np.arange(settings["patches"])).pixels
+        found = reader.read(np.arange(settings["patches"]))
         reader.close()
-        return pixels
+        return found
 
     def describe(self) -> dict[str, Any]:
         """What data.json says: slides, cases, sites, tissue, what was held out and what was left aside."""

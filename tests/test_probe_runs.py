@@ -70,7 +70,7 @@ def test_a_file_of_weights_has_the_numbers_of_its_checkpoint(run, trained, capsy
     weights = run / "checkpoints" / "step_00000008" / "teacher.safetensors"
     said = answer(capsys, weights, *trained[0])
     row = {key: value for key, value in read_rows(run)[-1].items() if key.startswith("probe/")}
-    assert {key: said[key] for key in row} == row and len(row) == 4
+    assert {key: said[key] for key in row} == row and any("stain_flips" in key for key in row)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ Axes: N samples, D features, K classes; H, W pixels, C colours.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,8 @@ from pathssl.probes.feature_set import FeatureSet, ProbeProtocol, ProtocolResult
 from pathssl.probes.features import extract
 from pathssl.probes.images import array_batches
 from pathssl.probes.null import SUFFIX, colour_histogram
+from pathssl.probes.site import SiteTest
+from pathssl.probes.stain_shifts import Measure, StainShifts, flips
 from pathssl.probes.task import Task
 
 
@@ -44,7 +46,8 @@ class ProbeOutcome:
 class Probes:
     """Tasks by protocols, and, on `held_out_NHWC` (uint8 patches of slides that are not trained on), RankMe and ODCorr.
 
-    `mean` and `std` are the colour normalisation that the encoder was trained with.
+    `mean` and `std` are the colour normalisation that the encoder was trained with. `stains` adds how far other stains move features
+    and change predictions, `site` (of the held-out patches) whether features tell where a slide is from.
     """
 
     def __init__(
@@ -56,6 +59,8 @@ class Probes:
         batch_size: int,
         mean: Sequence[float],
         std: Sequence[float],
+        stains: StainShifts | None = None,
+        site: SiteTest | None = None,
     ):
         if tasks and not protocols:
             raise UserError(f"tasks {', '.join(tasks)} but no protocol: give probe=[linear], or task=[] for none.")
@@ -64,6 +69,7 @@ class Probes:
         self.held_out_NHWC = held_out_NHWC
         self.batch_size = batch_size
         self.mean, self.std = mean, std
+        self.stains, self.site = stains, site
 
     def run(self, encoder: nn.Module, *, device: torch.device | str, with_nulls: bool) -> ProbeOutcome:
         """Every number of this encoder; `with_nulls` adds `<protocol>_colour_histogram`, for once in a run.
@@ -73,17 +79,31 @@ class Probes:
         metrics: dict[str, float] = {}
         outcomes: dict[str, TaskOutcome] = {}
         for name, task in self.tasks.items():
-            features = task.feature_set(self._extract(encoder, task.batches(self.batch_size), device))
+            features = self._features(task, lambda batches: self._extract(encoder, batches, device))
             by_protocol = {key: protocol.run(features) for key, protocol in self.protocols.items()}
             if with_nulls:
-                colours = task.feature_set(colour_histogram(task.batches(self.batch_size)))
+                colours = self._features(task, colour_histogram)
                 by_protocol |= {f"{key}_{SUFFIX}": protocol.run(colours) for key, protocol in self.protocols.items()}
             outcomes[name] = _outcome(features, by_protocol)
             metrics |= {f"probe/{name}/{key}": value for key, value in outcomes[name].results.items()}
         if self.held_out_NHWC is not None:
-            batches = array_batches(self.held_out_NHWC, self.batch_size)
-            metrics |= unsupervised(self._extract(encoder, batches, device))
+            metrics |= self._unsupervised(lambda batches: self._extract(encoder, batches, device))
         return ProbeOutcome(metrics, outcomes)
+
+    def _features(self, task: Task, measure: Measure) -> FeatureSet:
+        features = task.feature_set(measure(task.batches(self.batch_size)))
+        if self.stains is None or not isinstance(task, Task):
+            return features
+        return replace(features, shifted=self.stains.splits(task, measure, self.batch_size))
+
+    def _unsupervised(self, measure: Measure) -> dict[str, float]:
+        features_ND = measure(array_batches(self.held_out_NHWC, self.batch_size))
+        metrics = unsupervised(features_ND)
+        if self.stains is not None:
+            metrics |= self.stains.distances(self.held_out_NHWC, features_ND, measure, self.batch_size)
+        if self.site is not None:
+            metrics |= self.site.measure(features_ND)
+        return metrics
 
     def _extract(self, encoder: nn.Module, batches, device: torch.device | str) -> np.ndarray:
         return extract(encoder, batches, device=device, mean=self.mean, std=self.std)
@@ -105,7 +125,8 @@ def _outcome(features: FeatureSet, by_protocol: dict[str, ProtocolResult]) -> Ta
         "labels": samples.labels_N,
     }
     for protocol, result in by_protocol.items():
-        results |= {f"{protocol}/{key}": value for key, value in result.results.items()}
+        found = {key: value for key, value in result.results.items() if key.split("/")[0] not in features.shifted}
+        results |= {f"{protocol}/{key}": value for key, value in (found | flips(features, result)).items()}
         if split in result.scores:
             predictions[f"{protocol}_scores"] = result.scores[split]
         predictions |= {f"{protocol}_{key}": array for key, array in result.arrays.items()}

@@ -30,16 +30,17 @@ class Split:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A task's splits; `test` is None where the task has none."""
+    """A task's splits; `test` is None where the task has none. `shifted`: samples of the final split again, in another stain."""
 
     classes: tuple[str, ...]
     train: Split
     val: Split
     test: Split | None
+    shifted: dict[str, Split] = field(default_factory=dict)
 
     def evaluated(self) -> dict[str, Split]:
-        """The splits that get a number: val, and test where there is one."""
-        return {"val": self.val} | ({"test": self.test} if self.test is not None else {})
+        """The splits that get a number: val, test where there is one, and those that are shifted."""
+        return {"val": self.val} | ({"test": self.test} if self.test is not None else {}) | self.shifted
 
     def final(self) -> tuple[str, Split]:
         """The split whose per-sample predictions are kept, with its name: test, or val where there is no test."""

@@ -14,6 +14,7 @@ from pathssl.errors import UserError
 from pathssl.probes.feature_set import FeatureSet, Split
 from pathssl.probes.images import ImageFiles
 from pathssl.probes.splits import SPLIT_NAMES, check_groups, take_validation
+from pathssl.seeding import uniforms
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +80,20 @@ class Task:
     def split_of(self, rows: np.ndarray, features_ND: np.ndarray) -> Split:
         """These images, by their numbers in ascending order, with their features."""
         return Split(features_ND, self.labels_N[rows], self.groups_N[rows], self.ids_N[rows])
+
+    def some_of(self, split: str, most: int, seed: int) -> np.ndarray:
+        """The numbers of at most `most` images of a split, ascending: whole samples, at least one, drawn from `seed`."""
+        rows = np.flatnonzero(self.splits_N == split)
+        _, of_sample, sizes = np.unique(self.samples_N[rows], return_inverse=True, return_counts=True)
+        order = np.argsort(uniforms(seed, "some samples", np.arange(len(sizes)), 1)[:, 0])
+        fits = np.cumsum(sizes[order]) <= most
+        fits[0] = True
+        return rows[np.isin(of_sample, order[fits])]
+
+    @property
+    def samples_N(self) -> np.ndarray:
+        """Which sample each image is of: each is one by itself."""
+        return self.ids_N
 
     def describe(self) -> dict:
         """What the task is made of, for records: classes, samples and groups of each split, where val comes from."""

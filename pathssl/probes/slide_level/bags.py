@@ -49,6 +49,10 @@ class BagTask(Task):
         means = np.stack([bag_MD.mean(axis=0, dtype=np.float64) for bag_MD in bags]).astype(np.float32)
         return Split(means, self.labels_N[rows[first]], self.groups_N[rows[first]], names, bags)
 
+    @property
+    def samples_N(self) -> np.ndarray:
+        return self.bags_N
+
     def describe(self) -> dict:
         """As a Task's, with the number of bags of each split; `samples` and `per_class` count images."""
         described = super().describe()

@@ -89,11 +89,13 @@ class SlidePatches(ImageFiles):
         self.samplers = {name: _sampler(task, name, image_px) for name in slides}
         self.patches = task.patches
 
-    def _decode(self, batch_size: int) -> Iterator[np.ndarray]:
+    def _decode(self, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
         waiting = np.empty((0, self.image_px, self.image_px, 3), np.uint8)
-        for name in self.slides:
+        slide_N, number_N = np.divmod(rows, self.patches)
+        for k in np.unique(slide_N):
+            name = self.slides[k]
             reader = PatchReader(self.samplers[name], seed=integer_seed(0, f"slide {name}"), open_slides=1)
-            found = reader.read(np.arange(self.patches))
+            found = reader.read(number_N[slide_N == k])
             reader.close()
             for number, _, reason in found.replaced:
                 log.warning("%s: patch %d cannot be decoded and is replaced by another (%s).", name, number, reason)
