@@ -84,3 +84,10 @@ def test_a_file_of_weights_has_the_numbers_of_its_checkpoint(run, trained, capsy
 def test_what_cannot_be_probed_is_said(words, says, tmp_path):
     done = pathssl("probe", *words, cwd=tmp_path)
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_protocol_that_has_no_number_for_a_task_is_not_run_again_each_time(run, trained, capsys):
+    line = [o for o in trained[0] if o.startswith(("data.cohort", "task.", "cache_dir", "augmentation"))]
+    for new in (True, False):
+        rows = answer(capsys, run, *line, "probe=[knn,slide_abmil]")["probed"]
+        assert [row["new"] for row in rows] == [new] * 3

@@ -17,6 +17,7 @@ from pathssl.probes.features import extract
 from pathssl.probes.images import array_batches
 from pathssl.probes.null import SUFFIX, colour_histogram
 from pathssl.probes.site import SiteTest
+from pathssl.probes.slide_level.bags import BagTask
 from pathssl.probes.stain_shifts import Measure, StainShifts, flips
 from pathssl.probes.task import Task
 
@@ -66,6 +67,11 @@ class Probes:
             raise UserError(f"tasks {', '.join(tasks)} but no protocol: give probe=[linear], or task=[] for none.")
         self.tasks = dict(tasks)
         self.protocols = dict(protocols)
+        for name, task in self.tasks.items():
+            if not self._of(task):
+                raise UserError(
+                    f"Task {name} is of images, and {', '.join(protocols)} takes slides: add probe=[linear], say."
+                )
         self.held_out_NHWC = held_out_NHWC
         self.batch_size = batch_size
         self.mean, self.std = mean, std
@@ -80,15 +86,23 @@ class Probes:
         outcomes: dict[str, TaskOutcome] = {}
         for name, task in self.tasks.items():
             features = self._features(task, lambda batches: self._extract(encoder, batches, device))
-            by_protocol = {key: protocol.run(features) for key, protocol in self.protocols.items()}
+            protocols = self._of(task)
+            by_protocol = {key: protocol.run(features) for key, protocol in protocols.items()}
             if with_nulls:
                 colours = self._features(task, colour_histogram)
-                by_protocol |= {f"{key}_{SUFFIX}": protocol.run(colours) for key, protocol in self.protocols.items()}
+                by_protocol |= {f"{key}_{SUFFIX}": protocol.run(colours) for key, protocol in protocols.items()}
             outcomes[name] = _outcome(features, by_protocol)
             metrics |= {f"probe/{name}/{key}": value for key, value in outcomes[name].results.items()}
         if self.held_out_NHWC is not None:
             metrics |= self._unsupervised(lambda batches: self._extract(encoder, batches, device))
         return ProbeOutcome(metrics, outcomes)
+
+    def _of(self, task: Task) -> dict[str, ProbeProtocol]:
+        """The protocols that take such a task."""
+        slides = isinstance(task, BagTask)
+        return {
+            name: each for name, each in self.protocols.items() if slides or not getattr(each, "only_slides", False)
+        }
 
     def _features(self, task: Task, measure: Measure) -> FeatureSet:
         features = task.feature_set(measure(task.batches(self.batch_size)))

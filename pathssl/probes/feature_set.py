@@ -61,7 +61,10 @@ class ProtocolResult:
 
 
 class ProbeProtocol(Protocol):
-    """A way to turn features into numbers. It may look at test once, at the end, and choose nothing by it."""
+    """A way to turn features into numbers. It may look at test once, at the end, and choose nothing by it.
+
+    One that has `only_slides = True` takes tasks of slides alone, for it looks at their bags.
+    """
 
     def run(self, features: FeatureSet) -> ProtocolResult:
         """The results on val and, where there is one, test."""

@@ -20,9 +20,10 @@ class GatedAttention:
     the mean and deviation of all patches of train; then one linear layer. AdamW on the mean cross-entropy of `batch` slides. After each
     epoch the validation loss is looked at: the state with the smallest counts, and a run ends after `patience` epochs without a
     smaller one. The metrics are those of each of `runs`, averaged; the scores that are kept are their mean probabilities. Run r is drawn
-    from (seed, r): weights and order of slides, the same for all encoders of one width. A sample of a task of images is a slide of
-    one patch. torch, float32.
+    from (seed, r): weights and order of slides, the same for all encoders of one width. torch, float32. Tasks of images are passed over.
     """
+
+    only_slides = True
 
     def __init__(
         self,
@@ -50,7 +51,7 @@ class GatedAttention:
 
     def run(self, features: FeatureSet) -> ProtocolResult:
         """Means over the runs; which epoch each run was best at, and what it reached by itself, are among the arrays."""
-        patches_ND = np.concatenate(_bags(features.train))
+        patches_ND = np.concatenate(features.train.bags)
         mean_D, deviation_D = patches_ND.mean(axis=0, dtype=np.float64), patches_ND.std(axis=0, dtype=np.float64)
         deviation_D = np.where(deviation_D > 0, deviation_D, 1)
         splits = {"train": features.train} | features.evaluated()
@@ -138,12 +139,8 @@ def _losses(logits_RBK: Tensor, labels_RB: Tensor) -> Tensor:
     return F.cross_entropy(logits_RBK.transpose(1, 2), labels_RB, reduction="none").mean(dim=1)
 
 
-def _bags(split: Split) -> list[np.ndarray]:
-    return list(split.features_ND[:, None]) if split.bags is None else split.bags
-
-
 def _standardised(split: Split, mean_D: np.ndarray, deviation_D: np.ndarray) -> list[Tensor]:
-    return [torch.from_numpy(((bag_MD - mean_D) / deviation_D).astype(np.float32)) for bag_MD in _bags(split)]
+    return [torch.from_numpy(((bag_MD - mean_D) / deviation_D).astype(np.float32)) for bag_MD in split.bags]
 
 
 def _padded(bags: list[Tensor], rows_RB: Tensor, device: str) -> tuple[Tensor, Tensor]:

@@ -44,7 +44,10 @@ def slides_task(
     """
     source = Path(labels).expanduser()
     table = read_table(source, ("slide", "label", "split"), kind="A task of slides")
-    index = build_index(path, cache=cache, manifest=manifest, reader=reader, **foreground)
+    try:
+        index = build_index(path, cache=cache, manifest=manifest, reader=reader, **foreground)
+    except UserError as error:
+        raise UserError(f"The slides of {source}, in {path}: {error}") from error
     return SlidesTask(
         table,
         index,

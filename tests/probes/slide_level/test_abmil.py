@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from pathssl.errors import UserError
+from pathssl.probes.evaluate import Probes
 from pathssl.probes.feature_set import FeatureSet, Split
 from pathssl.probes.linear import Linear
 from pathssl.probes.slide_level.abmil import Attention, GatedAttention, _padded
@@ -85,9 +86,14 @@ def test_the_same_numbers_each_time_and_whatever_test_says():
     assert attention(epochs=5, seed=1).run(features).scores["test"].tolist() != one.scores["test"].tolist()
 
 
-def test_an_image_is_a_slide_of_one_patch(made_features):
-    features = made_features(n_train=60, d=6, classes=3, distance=3)
-    assert attention(epochs=20, runs=1, lr=1e-2).run(features).results["test/balanced_accuracy"] > 0.9
+def test_tasks_of_images_are_passed_over_and_it_alone_is_refused_for_them(task):
+    norm = {"held_out_NHWC": None, "batch_size": 16, "mean": (0.5,) * 3, "std": (0.25,) * 3}
+    encoder = torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten())
+    both = {"linear": Linear(c_grid=[1], tolerance=1e-4, max_iterations=100), "slide_abmil": attention()}
+    metrics = Probes({"colours": task}, both, **norm).run(encoder, device="cpu", with_nulls=False).metrics
+    assert len(metrics) == 2 and all("/linear/" in key for key in metrics)
+    with pytest.raises(UserError, match="Task colours is of images, and slide_abmil takes slides"):
+        Probes({"colours": task}, {"slide_abmil": attention()}, **norm)
 
 
 @pytest.mark.parametrize("settings", [{"runs": 0}, {"lr": 0}, {"seed": -1}, {"device": "tpu"}])

@@ -65,6 +65,8 @@ def test_slides_that_cannot_be_used_are_named(slides, index):
         slides(names=[index.paths[1], *index.paths[1:]])
     with pytest.raises(UserError, match=r"has 0.5 um per pixel at its finest, too coarse for mpp=0.25"):
         slides(mpp=0.25)
+    with pytest.raises(UserError, match=r"The slides of .*slides.csv, in /not/there: There is nothing at"):
+        slides(path="/not/there")
     with pytest.raises(UserError, match="at least one patch"):
         slides(patches=0)
 
