@@ -38,16 +38,20 @@ def test_the_recorder_sees_what_is_read_and_nothing_else():
     assert list(config.items()) and "d" not in config.read
 
 
+PROBES = ["probe=[few_shot,slide_abmil]", "task=[synthetic_cases]", "task.synthetic_cases.tumour_patches=1"]
+PROBES += ["task.synthetic_cases.slides_per_case=2", "probe.slide_abmil.epochs=2", "probe.few_shot.shots=[1]"]
 DINOV2 = ["objective=dinov2", "objective.spread.group=4", "optim=adamw_dinov2"]
 
 
 @pytest.mark.parametrize(
     "more",
-    [[], ["logger=wandb_offline", "augmentation=dino_hed"], DINOV2, ["optim=sgd"]],
-    ids=["default", "wandb", "dinov2", "sgd"],
+    [[], ["logger=wandb_offline", "augmentation=dino_hed"], DINOV2, ["optim=sgd"], PROBES],
+    ids=["default", "wandb", "dinov2", "sgd", "probes"],
 )
 def test_every_key_of_the_config_is_read_by_a_run(small, more, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    if more is PROBES:
+        small = [override.replace("task.synthetic.", "task.synthetic_cases.") for override in small]
     config = recorded([*small, *more])
     leaves = set(flatten(config))
     run(config, "default")

@@ -99,7 +99,7 @@ def _beside_eva(python: Path, task: str, features: FeatureSet, name: str, steps:
             run[f"{split}/{'BinaryBalancedAccuracy' if len(features.classes) == 2 else 'MulticlassAccuracy'}"]
             for run in runs
         ]
-        mine = ours.chosen[f"runs_{key.replace('/', '_')}"].tolist()
+        mine = ours.arrays[f"runs_{key.replace('/', '_')}"].tolist()
         difference, sd = float(np.mean(mine) - np.mean(theirs)), float(np.std(theirs, ddof=1))
         row[key] = {
             "pathssl": mine,

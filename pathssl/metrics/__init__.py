@@ -1,6 +1,6 @@
 """Numbers from arrays: numpy, SciPy and scikit-learn only, no torch."""
 
 from pathssl.metrics.classification import auroc, balanced_accuracy, confusion, f1
-from pathssl.metrics.representation import odcorr, rankme
+from pathssl.metrics.representation import odcorr, rankme, shift_distance
 
-__all__ = ["auroc", "balanced_accuracy", "confusion", "f1", "odcorr", "rankme"]
+__all__ = ["auroc", "balanced_accuracy", "confusion", "f1", "odcorr", "rankme", "shift_distance"]

@@ -68,7 +68,7 @@ class Eva:
         )
 
     def run(self, features: FeatureSet) -> ProtocolResult:
-        """Means over the runs; for each run the validation accuracy, the epoch that was best and the metrics are in `chosen`."""
+        """Means over the runs; for each run the validation accuracy, the epoch that was best and the metrics are in `arrays`."""
         heads, best_R, epoch_R = self._train(features)
         with torch.no_grad():
             scores = {
@@ -77,9 +77,9 @@ class Eva:
             }
         by_run = [scored(features, {name: of[r] for name, of in scores.items()}, {}).results for r in range(self.runs)]
         results = {key: float(np.mean([result[key] for result in by_run])) for key in by_run[0]}
-        chosen = {"epoch": epoch_R, "runs_val_best": best_R}
-        chosen |= {f"runs_{key.replace('/', '_')}": np.array([result[key] for result in by_run]) for key in by_run[0]}
-        return ProtocolResult(results, {name: of.mean(axis=0) for name, of in scores.items()}, chosen)
+        arrays = {"epoch": epoch_R, "runs_val_best": best_R}
+        arrays |= {f"runs_{key.replace('/', '_')}": np.array([result[key] for result in by_run]) for key in by_run[0]}
+        return ProtocolResult(results, {name: of.mean(axis=0) for name, of in scores.items()}, {}, arrays)
 
     def looks(self, images: int) -> int:
         """After how many looks at validation without a better one a run ends, for so many train images."""

@@ -3,7 +3,7 @@
 Axes: N samples, D features, K classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -13,12 +13,16 @@ from pathssl.metrics import auroc, balanced_accuracy, f1
 
 @dataclass(frozen=True)
 class Split:
-    """One split: float32 features, class numbers, and for each sample its group (a case, say) and its id (its path)."""
+    """One split: float32 features, class numbers, and for each sample its group (a case, say) and its id (its path).
+
+    Where samples are slides, `features_ND` are the means over their patches, and `bags` has for each the (M, D) of all its patches.
+    """
 
     features_ND: np.ndarray
     labels_N: np.ndarray
     groups_N: np.ndarray
     ids_N: np.ndarray
+    bags: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -26,16 +30,17 @@ class Split:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A task's splits; `test` is None where the task has none."""
+    """A task's splits; `test` is None where the task has none. `shifted`: samples of the final split again, in another stain."""
 
     classes: tuple[str, ...]
     train: Split
     val: Split
     test: Split | None
+    shifted: dict[str, Split] = field(default_factory=dict)
 
     def evaluated(self) -> dict[str, Split]:
-        """The splits that get a number: val, and test where there is one."""
-        return {"val": self.val} | ({"test": self.test} if self.test is not None else {})
+        """The splits that get a number: val, test where there is one, and those that are shifted."""
+        return {"val": self.val} | ({"test": self.test} if self.test is not None else {}) | self.shifted
 
     def final(self) -> tuple[str, Split]:
         """The split whose per-sample predictions are kept, with its name: test, or val where there is no test."""
@@ -44,17 +49,22 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class ProtocolResult:
-    """`results` {"<split>/<metric>": value}; `scores` {split: (N, K), rows sum to 1}; `chosen`, by validation,
-    and what else is kept of it.
+    """`results` {"<split>/<metric>": value}; `scores` {split: (N, K), rows sum to 1}; `chosen`, by validation; `arrays` to keep.
+
+    A protocol that makes many classifiers has no scores.
     """
 
     results: dict[str, float]
     scores: dict[str, np.ndarray]
-    chosen: dict[str, float | np.ndarray]
+    chosen: dict[str, float]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class ProbeProtocol(Protocol):
-    """A way to turn features into numbers. It may look at test once, at the end, and choose nothing by it."""
+    """A way to turn features into numbers. It may look at test once, at the end, and choose nothing by it.
+
+    One that has `only_slides = True` takes tasks of slides alone, for it looks at their bags.
+    """
 
     def run(self, features: FeatureSet) -> ProtocolResult:
         """The results on val and, where there is one, test."""

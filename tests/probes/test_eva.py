@@ -92,8 +92,8 @@ def test_runs_together_are_each_run_alone(name, more, classes, made_features):
     o = options(name, **{"patience": 100, **more})
     result = Eva(**o).run(features)
     alone = [one_run_by_hand(features, o, run) for run in range(o["runs"])]
-    assert result.chosen["runs_val_best"] == pytest.approx([best for best, *_ in alone])
-    assert result.chosen["epoch"].tolist() == [epoch for _, _, epoch, _ in alone]
+    assert result.arrays["runs_val_best"] == pytest.approx([best for best, *_ in alone])
+    assert result.arrays["epoch"].tolist() == [epoch for _, _, epoch, _ in alone]
     if "patience" in more:
         assert min(last for *_, last in alone) < 8  # ended early
     for split in ("val", "test"):
@@ -104,7 +104,7 @@ def test_runs_together_are_each_run_alone(name, more, classes, made_features):
             balanced_accuracy(getattr(features, split).labels_N, scores[split].argmax(1)) for _, scores, *_ in alone
         ]
         assert result.results[f"{split}/balanced_accuracy"] == pytest.approx(np.mean(of_runs))
-        assert result.chosen[f"runs_{split}_balanced_accuracy"] == pytest.approx(of_runs)
+        assert result.arrays[f"runs_{split}_balanced_accuracy"] == pytest.approx(of_runs)
 
 
 def test_the_learning_rate_follows_the_batch_where_it_has_one_to_follow():
@@ -129,7 +129,7 @@ def test_runs_differ_and_come_again(made_features):
 def test_fewer_steps_than_an_epoch_give_what_they_led_to(made_features):
     features = made_features(n_train=90, d=8, classes=3, distance=0.2)
     result = Eva(**options("eva", steps=2)).run(features)
-    assert result.chosen["epoch"].tolist() == [0, 0, 0] and np.allclose(result.scores["val"].sum(axis=1), 1)
+    assert result.arrays["epoch"].tolist() == [0, 0, 0] and np.allclose(result.scores["val"].sum(axis=1), 1)
 
 
 @pytest.mark.parametrize(
