@@ -12,7 +12,7 @@ from pathssl.errors import UserError
 from pathssl.export import load_teacher
 from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import load_weights
-from pathssl.probes.evaluate import ProbeOutcome, Probes
+from pathssl.probes.evaluate import ProbeOutcome, Probes, fitting
 from pathssl.probes.task import Task
 from pathssl.records import find_runs, metric_key, read_predictions, read_probes, write_probe
 from pathssl.replay import config_of
@@ -66,11 +66,12 @@ def _of_checkpoint(
     known = {found["task"]: found["results"] for found in read_probes(run) if found["step"] == step}
     missing = {}
     for name, block in config["task"].items():
-        protocols = {result.split("/")[0] for result in known.get(name, {})}
-        if again or not {*config["probe"]} <= protocols:
+        there = {result.split("/")[0] for result in known.get(name, {})}
+        if again or not {*config["probe"]} <= there:
             key = repr(block)
             tasks[key] = tasks.get(key) or sources.tasks({**config, "task": {name: block}})[name]
-            missing[name] = tasks[key]
+            if again or not {*fitting(name, tasks[key], parts.protocols(config))} <= there:
+                missing[name] = tasks[key]
     if missing:
         weights = Checkpoints(run).path(step) / TEACHER
         outcome = _outcome(load_teacher(own, weights), own, config, missing, with_nulls=step == 0)

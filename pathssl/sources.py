@@ -61,7 +61,9 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
     for name, block in config["task"].items():
         block = dict(**block)
         cohort = block.pop("cohort", None)
-        made[name] = make(block, path=str(cohort_folder(config, cohort) / "labelled")) if cohort else make(block)
+        if cohort:  # which part of it, where not the labelled patches
+            block["path"] = str(cohort_folder(config, cohort) / block.get("path", "labelled"))
+        made[name] = make(block)
     return made
 
 

@@ -2,5 +2,6 @@
 
 from pathssl.metrics.classification import balanced_accuracy
 from pathssl.metrics.representation import odcorr, rankme
+from pathssl.metrics.segmentation import confusion, dice, miou
 
-__all__ = ["balanced_accuracy", "odcorr", "rankme"]
+__all__ = ["balanced_accuracy", "confusion", "dice", "miou", "odcorr", "rankme"]

@@ -16,6 +16,9 @@ from pathssl.probes.feature_set import FeatureSet, ProbeProtocol, ProtocolResult
 from pathssl.probes.features import extract
 from pathssl.probes.images import array_batches
 from pathssl.probes.null import SUFFIX, colour_histogram
+from pathssl.probes.segmentation.outcome import segment
+from pathssl.probes.segmentation.protocol import SegmentationHeads
+from pathssl.probes.segmentation.task import SegmentationTask
 from pathssl.probes.task import Task
 
 
@@ -25,7 +28,7 @@ class TaskOutcome:
 
     Predictions: `classes` (K,), `split` (the name of the split they are of: test, or val where there is none), for its
     samples `ids`, `groups`, `labels` (N,), and for each protocol `<protocol>_scores` (N, K), whose rows sum to 1, and
-    what validation chose, as `<protocol>_C` or `<protocol>_k`.
+    what validation chose, as `<protocol>_C` or `<protocol>_k`. Those of a segmentation task: see `segment`.
     """
 
     results: dict[str, float]
@@ -48,8 +51,8 @@ class Probes:
 
     def __init__(
         self,
-        tasks: Mapping[str, Task],
-        protocols: Mapping[str, ProbeProtocol],
+        tasks: Mapping[str, Task | SegmentationTask],
+        protocols: Mapping[str, ProbeProtocol | SegmentationHeads],
         *,
         held_out_NHWC: np.ndarray | None,
         batch_size: int,
@@ -59,7 +62,7 @@ class Probes:
         if tasks and not protocols:
             raise UserError(f"tasks {', '.join(tasks)} but no protocol: give probe=[linear], or task=[] for none.")
         self.tasks = dict(tasks)
-        self.protocols = dict(protocols)
+        self.protocols = {name: fitting(name, task, protocols) for name, task in tasks.items()}
         self.held_out_NHWC = held_out_NHWC
         self.batch_size = batch_size
         self.mean, self.std = mean, std
@@ -72,20 +75,48 @@ class Probes:
         metrics: dict[str, float] = {}
         outcomes: dict[str, TaskOutcome] = {}
         for name, task in self.tasks.items():
-            features = task.feature_set(self._extract(encoder, task.batches(self.batch_size), device))
-            by_protocol = {key: protocol.run(features) for key, protocol in self.protocols.items()}
-            if with_nulls:
-                colours = task.feature_set(colour_histogram(task.batches(self.batch_size)))
-                by_protocol |= {f"{key}_{SUFFIX}": protocol.run(colours) for key, protocol in self.protocols.items()}
-            outcomes[name] = _outcome(features, by_protocol)
+            if isinstance(task, SegmentationTask):
+                outcomes[name] = self._segment(encoder, name, task, device, with_nulls)
+            else:
+                outcomes[name] = self._classify(encoder, name, task, device, with_nulls)
             metrics |= {f"probe/{name}/{key}": value for key, value in outcomes[name].results.items()}
         if self.held_out_NHWC is not None:
             batches = array_batches(self.held_out_NHWC, self.batch_size)
             metrics |= unsupervised(self._extract(encoder, batches, device))
         return ProbeOutcome(metrics, outcomes)
 
+    def _classify(
+        self, encoder: nn.Module, name: str, task: Task, device: torch.device | str, with_nulls: bool
+    ) -> TaskOutcome:
+        protocols = self.protocols[name]
+        features = task.feature_set(self._extract(encoder, task.batches(self.batch_size), device))
+        by_protocol = {key: protocol.run(features) for key, protocol in protocols.items()}
+        if with_nulls:
+            colours = task.feature_set(colour_histogram(task.batches(self.batch_size)))
+            by_protocol |= {f"{key}_{SUFFIX}": protocol.run(colours) for key, protocol in protocols.items()}
+        return _outcome(features, by_protocol)
+
+    def _segment(
+        self, encoder: nn.Module, name: str, task: SegmentationTask, device: torch.device | str, with_nulls: bool
+    ) -> TaskOutcome:
+        how = {"device": device, "mean": self.mean, "std": self.std, "with_nulls": with_nulls}
+        return TaskOutcome(*segment(encoder, task, self.protocols[name], self.batch_size, **how))
+
     def _extract(self, encoder: nn.Module, batches, device: torch.device | str) -> np.ndarray:
         return extract(encoder, batches, device=device, mean=self.mean, std=self.std)
+
+
+def fitting(
+    name: str, task: Task | SegmentationTask, protocols: Mapping[str, ProbeProtocol | SegmentationHeads]
+) -> dict[str, ProbeProtocol | SegmentationHeads]:
+    """The protocols that run on a task of this kind; UserError where there is none."""
+    masks = isinstance(task, SegmentationTask)
+    fit = {key: protocol for key, protocol in protocols.items() if isinstance(protocol, SegmentationHeads) == masks}
+    if not fit:
+        kind, such = ("segmentation", "seg_linear") if masks else ("classification", "linear")
+        raise UserError(f"task {name} is {kind}, which none of the protocols {', '.join(protocols)} is for: "
+                        f"name one that is too, as in probe=[{','.join([*protocols, such])}].")  # fmt: skip
+    return fit
 
 
 def unsupervised(features_ND: np.ndarray) -> dict[str, float]:

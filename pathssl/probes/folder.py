@@ -1,5 +1,6 @@
 """The task of a folder with a labels.csv in it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -28,9 +29,15 @@ def folder_task(*, path: str, image_px: int, val_fraction: float, threads: int, 
 
 def read_labels(source: Path) -> pd.DataFrame:
     """The rows of a labels.csv as text, without outer blanks: path, label, split and, where the file has one, group."""
+    return read_table(source, COLUMNS, kind="A labelled folder")
+
+
+def read_table(source: Path, columns: Sequence[str], *, kind: str) -> pd.DataFrame:
+    """The rows of a CSV file as text, without outer blanks: `columns` and, where the file has one, group. kind: of folder that holds it."""
+    needed = ", ".join(columns)
     if not source.is_file():
         raise UserError(
-            f"{source} is not there. A labelled folder holds a labels.csv with the columns path, label, split and, "
+            f"{source} is not there. {kind} holds a {source.name} with the columns {needed} and, "
             "where several images belong together, group_id."
         )
     try:  # all as text: a label "NA" or "01" stays what it is
@@ -38,18 +45,18 @@ def read_labels(source: Path) -> pd.DataFrame:
     except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
         raise UserError(f"{source} cannot be read as comma-separated text in UTF-8 ({error}).") from error
     table.columns = table.columns.str.strip()
-    missing = [column for column in COLUMNS if column not in table]
+    missing = [column for column in columns if column not in table]
     if missing:
         raise UserError(
             f"{source} lacks the column {', '.join(missing)} (found: {', '.join(table.columns)}); "
-            "it needs path, label, split and, optionally, group_id."
+            f"it needs {needed} and, optionally, group_id."
         )
     found = [column for column in GROUP_COLUMNS if column in table]
     if len(found) > 1:
         raise UserError(f"{source} has both columns {' and '.join(found)}. Keep the one that holds the groups.")
     if table.empty:
         raise UserError(f"{source} has a header but no rows.")
-    table = table[[*COLUMNS, *found]].rename(columns=dict.fromkeys(found, "group"))
+    table = table[[*columns, *found]].rename(columns=dict.fromkeys(found, "group"))
     table = table.apply(lambda column: column.fillna("").str.strip())  # a row that ends early has no value at all
     for column in table:
         empty = table.index[table[column] == ""]

@@ -46,10 +46,10 @@ class Task:
         self.ids_N = table["path"].to_numpy(str)
         self.grouped = "group" in table
         self.groups_N = table["group"].to_numpy(str) if self.grouped else self.ids_N
-        self.splits_N = _split_names(table["split"], source)
+        self.splits_N = split_names(table["split"], source)
         self.classes = tuple(sorted(table["label"].unique()))
         self.labels_N = np.searchsorted(self.classes, table["label"].to_numpy(str))
-        _check_samples(self.ids_N, folder, source)
+        check_samples(self.ids_N, folder, source)
         if self.grouped:
             check_groups(self.groups_N, self.splits_N, source)
         self._check_classes()
@@ -124,7 +124,7 @@ class Task:
                         self.source, lacking, len(self.classes), "groups" if self.grouped else "images")  # fmt: skip
 
 
-def _split_names(column: pd.Series, source: str) -> np.ndarray:
+def split_names(column: pd.Series, source: str) -> np.ndarray:
     """(N,) "train", "val" or "test"."""
     unknown = sorted(set(column.str.lower()) - SPLIT_NAMES.keys())
     if unknown:
@@ -132,7 +132,7 @@ def _split_names(column: pd.Series, source: str) -> np.ndarray:
     return column.str.lower().map(SPLIT_NAMES).to_numpy(str)
 
 
-def _check_samples(ids_N: np.ndarray, folder: Path, source: str) -> None:
+def check_samples(ids_N: np.ndarray, folder: Path, source: str) -> None:
     """Refuses images that are listed twice or are not there."""
     repeated = ids_N[1:][ids_N[1:] == ids_N[:-1]]  # ids are sorted
     if len(repeated):
