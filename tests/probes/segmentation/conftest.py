@@ -64,6 +64,11 @@ def task(build):
     return build()
 
 
+@pytest.fixture
+def settings() -> dict:
+    return dict(SETTINGS)
+
+
 @pytest.fixture(name="write_table")
 def write_table_fixture():
     return write_table
