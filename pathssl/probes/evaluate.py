@@ -62,7 +62,8 @@ class Probes:
         if tasks and not protocols:
             raise UserError(f"tasks {', '.join(tasks)} but no protocol: give probe=[linear], or task=[] for none.")
         self.tasks = dict(tasks)
-        self.protocols = {name: fitting(name, task, protocols) for name, task in tasks.items()}
+        self.protocols = dict(protocols)
+        self.of_task = {name: fitting(name, task, protocols) for name, task in tasks.items()}
         self.held_out_NHWC = held_out_NHWC
         self.batch_size = batch_size
         self.mean, self.std = mean, std
@@ -88,7 +89,7 @@ class Probes:
     def _classify(
         self, encoder: nn.Module, name: str, task: Task, device: torch.device | str, with_nulls: bool
     ) -> TaskOutcome:
-        protocols = self.protocols[name]
+        protocols = self.of_task[name]
         features = task.feature_set(self._extract(encoder, task.batches(self.batch_size), device))
         by_protocol = {key: protocol.run(features) for key, protocol in protocols.items()}
         if with_nulls:
@@ -100,7 +101,7 @@ class Probes:
         self, encoder: nn.Module, name: str, task: SegmentationTask, device: torch.device | str, with_nulls: bool
     ) -> TaskOutcome:
         how = {"device": device, "mean": self.mean, "std": self.std, "with_nulls": with_nulls}
-        return TaskOutcome(*segment(encoder, task, self.protocols[name], self.batch_size, **how))
+        return TaskOutcome(*segment(encoder, task, self.of_task[name], self.batch_size, **how))
 
     def _extract(self, encoder: nn.Module, batches, device: torch.device | str) -> np.ndarray:
         return extract(encoder, batches, device=device, mean=self.mean, std=self.std)

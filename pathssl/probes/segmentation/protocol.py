@@ -48,7 +48,8 @@ class SegmentationHeads:
 
     Loss: Dice (see `dice_loss`) of the logits upsampled bilinearly to the mask. AdamW; the learning rate falls from `lr` to 0 as
     (1 - t / steps)^`lr_power`. `checks` times, evenly, Dice on validation is taken (`pathssl.metrics.dice`), and each head's best state
-    is kept, the first at a draw. `standardise`: tokens are standardised with the mean and deviation of train.
+    is kept, the first at a draw. `standardise`: tokens are standardised with the mean and deviation of train. The same numbers come
+    each time; another number of threads changes the order of sums, and so a few pixels.
     """
 
     def __init__(

@@ -10,6 +10,7 @@ import torch
 from einops import rearrange
 from torch import nn
 
+from pathssl.errors import UserError
 from pathssl.probes.features import extract
 from pathssl.probes.null import BINS, colour_histogram
 from pathssl.probes.segmentation.crops import room
@@ -34,6 +35,11 @@ def encoder_tokens(
     std: Sequence[float],
 ) -> np.ndarray:
     """(M, h, w, D) float32, the token maps of all crops of the task."""
+    for patch_px in encoder.patch_embed.patch_size:
+        if task.image_px % patch_px:
+            raise UserError(
+                f"{task.source}: image_px={task.image_px} is not a multiple of the encoder's patches of {patch_px} px."
+            )
     maps = _FlatTokens(encoder)
     tokens: np.ndarray | None = None
     end = 0

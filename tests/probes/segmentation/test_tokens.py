@@ -1,8 +1,10 @@
 """Token maps: which patch a token is of, and what colour says of the same patches."""
 
 import numpy as np
+import pytest
 import torch
 
+from pathssl.errors import UserError
 from pathssl.models.encoder import create_encoder
 from pathssl.probes.segmentation.tokens import colour_tokens, encoder_tokens, token_map
 
@@ -36,6 +38,11 @@ def test_the_encoders_tokens_are_of_the_crops_and_independent_of_batches_and_mem
     on_disk = encoder_tokens(encoder, build(cache_mib=0), 60, **NORM)
     assert isinstance(on_disk, np.memmap)
     np.testing.assert_allclose(on_disk, maps, atol=1e-5)
+
+
+def test_crops_that_are_no_whole_number_of_patches_are_refused(build):
+    with pytest.raises(UserError, match="image_px=18 is not a multiple of the encoder's patches of 4 px"):
+        encoder_tokens(tiny(), build(image_px=18), 7, **NORM)
 
 
 def test_colour_tokens_are_the_histograms_of_their_own_patches(task):
