@@ -54,7 +54,7 @@ def bench_probe(config: dict[str, Any], *, rounds: int, eva: Path | None, steps:
 
     def probe(_: int) -> float:
         probes = Probes(
-            tasks, parts.protocols(config), held_out_NHWC=None, batch_size=batch, random_weights=None, **colours
+            tasks, parts.protocols(config), held_out_NHWC=None, batch_size=batch, **colours
         )
         start_s = time.perf_counter()
         probes.run(encoder, device=device, with_nulls=False)

@@ -193,7 +193,7 @@ class Steps:
                     Path(folder),
                     total_steps=self.ours.recipe.total_steps,
                     device=self.device,
-                    probes=Probes({}, {}, held_out_NHWC=None, batch_size=1, random_weights=None, **colours),
+                    probes=Probes({}, {}, held_out_NHWC=None, batch_size=1, **colours),
                     tracker=Tracker(Path(folder), wandb=None, config=config, choices={}, name="bench", group="bench"),
                     sentinels=sentinels,
                     report=Status(Path(folder), config).running,

@@ -34,10 +34,13 @@ def auroc(labels_N: np.ndarray, scores_NK: np.ndarray) -> float | None:
     return float(np.mean([roc_auc_score(labels_N == label, scores_NK[:, label]) for label in present]))
 
 
-def confusion(labels_N: np.ndarray, predictions_N: np.ndarray, classes: int) -> np.ndarray:
-    """(K, K) int64 counts."""
-    cells = np.asarray(labels_N, np.int64) * classes + predictions_N
-    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
+def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
+    """(K, K) int64 counts of samples or pixels, arrays of any one shape. Labels that are not one of 0 ... K - 1 (an ignore label) do not
+    count.
+    """
+    counted = (labels >= 0) & (labels < classes)
+    cells = labels[counted].astype(np.int64) * classes + predictions[counted]
+    return np.bincount(cells.ravel(), minlength=classes**2).reshape(classes, classes)
 
 
 def balanced_accuracy_of(confusion_KK: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""All configured probes of one encoder: every task by every protocol, the colour null, and the label-free metrics.
+"""All configured probes of one encoder: every task by every protocol, beside nulls, and the label-free metrics.
 
-Axes: N samples, D features, K classes; H, W pixels, C colours.
+Axes: N samples, D features; H, W pixels, C colours.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,30 +11,19 @@ import torch
 from torch import nn
 
 from pathssl.errors import UserError
-from pathssl.metrics import confusion, odcorr, rankme
+from pathssl.metrics import odcorr, rankme
 from pathssl.probes.feature_set import FeatureSet, ProbeProtocol, ProtocolResult
 from pathssl.probes.features import extract
 from pathssl.probes.images import array_batches
 from pathssl.probes.null import COLOUR, RANDOM, colour_histogram
+from pathssl.probes.outcome import TaskOutcome, classified
+from pathssl.probes.segmentation.outcome import segment
+from pathssl.probes.segmentation.protocol import SegmentationHeads
+from pathssl.probes.segmentation.task import SegmentationTask
 from pathssl.probes.site import SiteTest
 from pathssl.probes.slide_level.bags import BagTask
-from pathssl.probes.stain_shifts import Measure, StainShifts, flips
+from pathssl.probes.stain_shifts import Measure, StainShifts
 from pathssl.probes.task import Task
-
-
-@dataclass(frozen=True)
-class TaskOutcome:
-    """`results` {"<protocol>/<split>/<metric>": value} and `predictions`, arrays for an .npz without pickles.
-
-    Predictions: `classes` (K,), `split` (the name of the split they are of: test, or val where there is none), for its
-    samples `ids`, `groups`, `labels` (N,), and for each protocol `<protocol>_scores` (N, K), whose rows sum to 1, their
-    `<protocol>_confusion` (K, K; true classes in rows), and what validation chose, as `<protocol>_C` or `<protocol>_k`. Protocols of
-    several runs keep each run's metrics, as `<protocol>_runs_<split>_<metric>`. Few-shot protocols have no scores but
-    `<protocol>_shots` (S,) and `<protocol>_draws` (S, R), the balanced accuracy of each number of shots and draw.
-    """
-
-    results: dict[str, float]
-    predictions: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -43,6 +32,10 @@ class ProbeOutcome:
 
     metrics: dict[str, float]
     tasks: dict[str, TaskOutcome]
+
+
+# By name: the encoder with random weights, None where the encoder is one itself; and nothing for histograms of colour, which need none.
+Nulls = dict[str, nn.Module | None]
 
 
 class Probes:
@@ -55,14 +48,14 @@ class Probes:
 
     def __init__(
         self,
-        tasks: Mapping[str, Task],
-        protocols: Mapping[str, ProbeProtocol],
+        tasks: Mapping[str, Task | SegmentationTask],
+        protocols: Mapping[str, ProbeProtocol | SegmentationHeads],
         *,
         held_out_NHWC: np.ndarray | None,
         batch_size: int,
         mean: Sequence[float],
         std: Sequence[float],
-        random_weights: Callable[[], nn.Module] | None,
+        random_weights: Callable[[], nn.Module] | None = None,
         stains: StainShifts | None = None,
         site: SiteTest | None = None,
     ):
@@ -70,11 +63,7 @@ class Probes:
             raise UserError(f"tasks {', '.join(tasks)} but no protocol: give probe=[linear], or task=[] for none.")
         self.tasks = dict(tasks)
         self.protocols = dict(protocols)
-        for name, task in self.tasks.items():
-            if not self._of(task):
-                raise UserError(
-                    f"Task {name} is of images, and {', '.join(protocols)} takes slides: add probe=[linear], say."
-                )
+        self.of_task = {name: fitting(name, task, protocols) for name, task in tasks.items()}
         self.held_out_NHWC = held_out_NHWC
         self.batch_size = batch_size
         self.mean, self.std = mean, std
@@ -89,39 +78,48 @@ class Probes:
         """
         metrics: dict[str, float] = {}
         outcomes: dict[str, TaskOutcome] = {}
-        random = self.random_weights().to(device) if with_nulls and self.random_weights is not None else None
+        nulls: Nulls = {}
+        if with_nulls:
+            nulls = {RANDOM: self.random_weights and self.random_weights().to(device), COLOUR: None}
         for name, task in self.tasks.items():
-            features = self._features(task, lambda batches: self._extract(encoder, batches, device))
-            by_protocol = self._by_protocol(task, features)
-            if with_nulls:
-                untrained = by_protocol
-                if random is not None:
-                    untrained = self._by_protocol(
-                        task, self._features(task, lambda batches: self._extract(random, batches, device))
-                    )
-                nulls = {RANDOM: untrained, COLOUR: self._by_protocol(task, self._features(task, colour_histogram))}
-                by_protocol = by_protocol | {
-                    f"{key}_{null}": result for null, of in nulls.items() for key, result in of.items()
-                }
-            outcomes[name] = _outcome(features, by_protocol)
+            if isinstance(task, SegmentationTask):
+                outcomes[name] = self._segment(encoder, name, task, device, nulls)
+            else:
+                outcomes[name] = self._classify(encoder, name, task, device, nulls)
             metrics |= {f"probe/{name}/{key}": value for key, value in outcomes[name].results.items()}
         if self.held_out_NHWC is not None:
             metrics |= self._unsupervised(lambda batches: self._extract(encoder, batches, device))
         return ProbeOutcome(metrics, outcomes)
 
-    def _by_protocol(self, task: Task, features: FeatureSet) -> dict[str, ProtocolResult]:
-        return {key: protocol.run(features) for key, protocol in self._of(task).items()}
+    def _classify(
+        self, encoder: nn.Module, name: str, task: Task, device: torch.device | str, nulls: Nulls
+    ) -> TaskOutcome:
+        def measured(measure: Measure) -> tuple[FeatureSet, dict[str, ProtocolResult]]:
+            features = self._features(task, measure)
+            return features, {key: protocol.run(features) for key, protocol in self.of_task[name].items()}
 
-    def _of(self, task: Task) -> dict[str, ProbeProtocol]:
-        """The protocols that take such a task."""
-        slides = isinstance(task, BagTask)
-        return {
-            name: each for name, each in self.protocols.items() if slides or not getattr(each, "only_slides", False)
-        }
+        def features_of(some: nn.Module) -> Measure:
+            return lambda batches: self._extract(some, batches, device)
+
+        features, by_protocol = measured(features_of(encoder))
+        found = dict(by_protocol)
+        for null, of in nulls.items():
+            if null == COLOUR:
+                _, results = measured(colour_histogram)
+            else:
+                results = by_protocol if of is None else measured(features_of(of))[1]
+            found |= {f"{key}_{null}": result for key, result in results.items()}
+        return classified(features, found)
+
+    def _segment(
+        self, encoder: nn.Module, name: str, task: SegmentationTask, device: torch.device | str, nulls: Nulls
+    ) -> TaskOutcome:
+        how = {"device": device, "mean": self.mean, "std": self.std}
+        return TaskOutcome(*segment(encoder, task, self.of_task[name], self.batch_size, nulls, **how))
 
     def _features(self, task: Task, measure: Measure) -> FeatureSet:
         features = task.feature_set(measure(task.batches(self.batch_size)))
-        if self.stains is None or not isinstance(task, Task):
+        if self.stains is None:
             return features
         return replace(features, shifted=self.stains.splits(task, measure, self.batch_size))
 
@@ -138,30 +136,23 @@ class Probes:
         return extract(encoder, batches, device=device, mean=self.mean, std=self.std)
 
 
+def fitting(
+    name: str, task: Task | SegmentationTask, protocols: Mapping[str, ProbeProtocol | SegmentationHeads]
+) -> dict[str, ProbeProtocol | SegmentationHeads]:
+    """The protocols that run on a task of this kind; UserError where there is none."""
+    masks, slides = isinstance(task, SegmentationTask), isinstance(task, BagTask)
+    fit = {
+        key: protocol
+        for key, protocol in protocols.items()
+        if isinstance(protocol, SegmentationHeads) == masks and (slides or not getattr(protocol, "only_slides", False))
+    }
+    if not fit:
+        kind, such = ("of masks", "seg_linear") if masks else ("of slides" if slides else "of images", "linear")
+        raise UserError(f"Task {name} is {kind}, which none of the protocols {', '.join(protocols)} is for: "
+                        f"name one that is too, as in probe=[{','.join([*protocols, such])}].")  # fmt: skip
+    return fit
+
+
 def unsupervised(features_ND: np.ndarray) -> dict[str, float]:
     """RankMe (higher is better) and ODCorr (lower is better), by their keys in metrics.jsonl."""
     return {"unsupervised/rankme": rankme(features_ND), "unsupervised/odcorr": odcorr(features_ND)}
-
-
-def _outcome(features: FeatureSet, by_protocol: dict[str, ProtocolResult]) -> TaskOutcome:
-    split, samples = features.final()
-    results: dict[str, float] = {}
-    predictions = {
-        "classes": np.array(features.classes),
-        "split": np.array(split),
-        "ids": samples.ids_N,
-        "groups": samples.groups_N,
-        "labels": samples.labels_N,
-    }
-    for protocol, result in by_protocol.items():
-        found = {key: value for key, value in result.results.items() if key.split("/")[0] not in features.shifted}
-        results |= {f"{protocol}/{key}": value for key, value in (found | flips(features, result)).items()}
-        if split in result.scores:
-            scores_NK = result.scores[split]
-            predictions[f"{protocol}_scores"] = scores_NK
-            predictions[f"{protocol}_confusion"] = confusion(
-                samples.labels_N, scores_NK.argmax(axis=1), len(features.classes)
-            )
-        predictions |= {f"{protocol}_{key}": array for key, array in result.arrays.items()}
-        predictions |= {f"{protocol}_{key}": np.array(value) for key, value in result.chosen.items()}
-    return TaskOutcome(results, predictions)

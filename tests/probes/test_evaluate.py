@@ -12,8 +12,12 @@ from pathssl.metrics import balanced_accuracy, odcorr, rankme
 from pathssl.probes.evaluate import Probes, unsupervised
 from pathssl.probes.knn import KNN
 from pathssl.probes.linear import Linear
+from pathssl.probes.segmentation.protocol import linear_heads
+from pathssl.probes.segmentation.task import SegmentationTask
 
-NORM = {"batch_size": 16, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "random_weights": None}
+HEADS = {"runs": 1, "steps": 1, "batch_size": 1, "lr": 1, "lr_power": 0, "weight_decay": 0, "checks": 1}
+HEADS |= {"standardise": False}
+NORM = {"batch_size": 16, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 
 @pytest.fixture
@@ -127,3 +131,11 @@ def test_fewer_held_out_patches_than_features_are_refused(task, protocols, encod
 def test_tasks_without_a_protocol_are_refused(task):
     with pytest.raises(UserError, match=r"no protocol: give probe=\[linear\]"):
         Probes({"colours": task}, {}, held_out_NHWC=None, **NORM)
+
+
+def test_a_task_without_a_protocol_of_its_kind_is_refused(task, protocols):
+    with pytest.raises(UserError, match=r"Task colours is of images.*probe=\[masks,linear\]"):
+        Probes({"colours": task}, {"masks": linear_heads(**HEADS)}, held_out_NHWC=None, **NORM)
+    task.__class__ = SegmentationTask
+    with pytest.raises(UserError, match=r"Task colours is of masks.*probe=\[knn,linear,seg_linear\]"):
+        Probes({"colours": task}, protocols, held_out_NHWC=None, **NORM)
