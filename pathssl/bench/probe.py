@@ -53,9 +53,7 @@ def bench_probe(config: dict[str, Any], *, rounds: int, eva: Path | None, steps:
         return time.perf_counter() - start_s
 
     def probe(_: int) -> float:
-        probes = Probes(
-            tasks, parts.protocols(config), held_out_NHWC=None, batch_size=batch, **colours
-        )
+        probes = Probes(tasks, parts.protocols(config), held_out_NHWC=None, batch_size=batch, **colours)
         start_s = time.perf_counter()
         probes.run(encoder, device=device, with_nulls=False)
         return time.perf_counter() - start_s
