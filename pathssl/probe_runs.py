@@ -69,7 +69,7 @@ def _of_checkpoint(
     missing = {}
     for name, block in config["task"].items():
         protocols = {*ran.get(name, []), *(result.split("/")[0] for result in known.get(name, {}))}
-        if again or not {*config["probe"]} <= protocols:
+        if again or not {*parts.protocol_blocks(config)} <= protocols:
             key = repr(block)
             tasks[key] = tasks.get(key) or sources.tasks({**config, "task": {name: block}})[name]
             missing[name] = tasks[key]
@@ -88,7 +88,9 @@ def _of_checkpoint(
             results, predictions = result.results, result.predictions
             if name in known and not again:  # by other protocols
                 results, predictions = known[name] | results, read_predictions(run, step, name) | predictions
-            protocols = sorted({*config["probe"], *ran.get(name, [])})  # also those that have no number for this task
+            protocols = sorted(
+                {*parts.protocol_blocks(config), *ran.get(name, [])}
+            )  # also those that have no number for this task
             details = {"results": results, "predictions": predictions, "protocols": protocols}
             write_probe(run, step=step, patches_seen=seen, task=name, **details)
             known[name] = results
