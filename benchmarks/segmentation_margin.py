@@ -1,7 +1,7 @@
 """Does a trained checkpoint draw masks better than random weights of its architecture? The margin, and its interval over cases, as JSON.
 
-    python train.py study=segmentation_margin magnification=20x 'task=[synthetic_nuclei]' 'probe=[seg_linear]' seed=0
-    python benchmarks/segmentation_margin.py outputs/segmentation_margin > benchmarks/segmentation_margin.json
+    python train.py study=margin magnification=20x 'task=[synthetic_nuclei]' 'probe=[seg_linear]' train.checkpoint_every=0.5
+    python benchmarks/segmentation_margin.py outputs/margin > benchmarks/segmentation_margin.json
 
 For each run of the study: the first probe (step 0, random weights) against the last one, on the same test images. Cases are drawn with
 replacement, 10,000 times, the same ones for both: an interval of the margin over cases, for this training run and these heads.
