@@ -25,6 +25,9 @@ _WHOLE = {
     "loader.prefetch": (1, 128),
     "loader.open_slides": (1, None),
     "unsupervised.patches": (2, None),
+    "robustness.patches": (2, None),
+    "robustness.seed": (0, None),
+    "robustness.site_folds": (2, None),
 }
 # Below 1; a final momentum of 1 is a teacher that stands still.
 _FRACTIONS = ("schedule.warmup", "optim.freeze_last_layer", "data.held_out.fraction")
@@ -73,6 +76,17 @@ def check_patch_size(encoder: nn.Module, config: Mapping[str, Any]) -> None:
                 f"{key}={size} is not a multiple of the model's patch size, {patch_px} px: {size - size % patch_px} or "
                 f"{size - size % patch_px + patch_px} would be (for patches of 14 px there is resolution=r224_p14)."
             )
+
+
+def check_held_out(encoder: nn.Module, config: Mapping[str, Any]) -> None:
+    """RankMe and ODCorr of fewer patches than features would measure the sample."""
+    patches = config["unsupervised"]["patches"]
+    if patches < encoder.num_features:
+        raise UserError(
+            f"unsupervised.patches={patches} is below the {encoder.num_features} features of {config['model']['name']}: RankMe and ODCorr "
+            f"take at least as many held-out patches as features. Give unsupervised.patches={encoder.num_features} or more, and the same "
+            "to all arms that are compared."
+        )
 
 
 def check_passes(config: Mapping[str, Any], micro_batch: int) -> None:

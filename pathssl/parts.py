@@ -20,6 +20,8 @@ from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_weights
 from pathssl.probes.evaluate import Probes
 from pathssl.probes.feature_set import ProbeProtocol
+from pathssl.probes.site import SiteTest
+from pathssl.probes.stain_shifts import StainShifts
 from pathssl.probes.task import Task
 from pathssl.seeding import integer_seed
 from pathssl.sources import Data
@@ -85,7 +87,30 @@ def probes(config: Mapping[str, Any], data: Data, by_name: Mapping[str, Task]) -
         batch_size=config["train"]["probe_batch_size"],
         mean=config["augmentation"]["mean"],
         std=config["augmentation"]["std"],
+        random_weights=partial(random_encoder, config) if began_trained(config) else None,
+        stains=stains(config),
+        site=SiteTest(
+            *data.held_out_owners, folds=config["robustness"]["site_folds"], c=config["robustness"]["site_c"]
+        ),
     )
+
+
+def began_trained(config: Mapping[str, Any]) -> bool:
+    """Whether training begins with weights that have learned something; else step 0 is random weights itself."""
+    return config["init"]["pretrained"] or config["init"]["path"] is not None
+
+
+def random_encoder(config: Mapping[str, Any]) -> nn.Module:
+    """The architecture with weights that have seen nothing, from the run's seed."""
+    model = config["model"]
+    with torch.random.fork_rng(devices=[]):  # a run's own draws stay what they are
+        torch.manual_seed(integer_seed(config["seed"], "null"))
+        return create_encoder(model["name"], dict(**model["args"]), model["drop_path"], model["drop_path_rule"])
+
+
+def stains(config: Mapping[str, Any]) -> StainShifts:
+    settings = config["robustness"]
+    return StainShifts(settings["stain"], patches=settings["patches"], seed=settings["seed"])
 
 
 def protocols(config: Mapping[str, Any]) -> dict[str, ProbeProtocol]:

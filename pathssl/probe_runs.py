@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def probe_weights(path: Path, config: Mapping[str, Any]) -> dict[str, float]:
     encoder = create_encoder(config["model"]["name"], dict(config["model"]["args"]))
     loaded = load_weights(encoder, path, strict=config["init"]["strict"])
     log.log(logging.WARNING if loaded.gaps else logging.INFO, "%s", loaded)
-    return _outcome(encoder, config, config, sources.tasks(config), with_nulls=True).metrics
+    return _outcome(encoder, config, config, sources.tasks(config), with_nulls=True, may_be_trained=True).metrics
 
 
 def _check(config: Mapping[str, Any] | None) -> None:
@@ -64,23 +65,33 @@ def _of_checkpoint(
     own = config_of(run)
     config = other or own
     known = {found["task"]: found["results"] for found in read_probes(run) if found["step"] == step}
+    ran = {found["task"]: found.get("protocols", []) for found in read_probes(run) if found["step"] == step}
     missing = {}
     for name, block in config["task"].items():
-        there = {result.split("/")[0] for result in known.get(name, {})}
-        if again or not {*config["probe"]} <= there:
+        protocols = {*ran.get(name, []), *(result.split("/")[0] for result in known.get(name, {}))}
+        if again or not {*config["probe"]} <= protocols:
             key = repr(block)
             tasks[key] = tasks.get(key) or sources.tasks({**config, "task": {name: block}})[name]
-            if again or not {*fitting(name, tasks[key], parts.protocols(config))} <= there:
+            if again or not {*fitting(name, tasks[key], parts.protocols(config))} <= protocols:
                 missing[name] = tasks[key]
     if missing:
         weights = Checkpoints(run).path(step) / TEACHER
-        outcome = _outcome(load_teacher(own, weights), own, config, missing, with_nulls=step == 0)
+        outcome = _outcome(
+            load_teacher(own, weights),
+            own,
+            config,
+            missing,
+            with_nulls=step == 0,
+            may_be_trained=parts.began_trained(own),
+        )
         for name, result in outcome.tasks.items():
             seen = step * own["batch"]["size"]
             results, predictions = result.results, result.predictions
             if name in known and not again:  # by other protocols
                 results, predictions = known[name] | results, read_predictions(run, step, name) | predictions
-            write_probe(run, step=step, patches_seen=seen, task=name, results=results, predictions=predictions)
+            protocols = sorted({*config["probe"], *ran.get(name, [])})  # also those that have no number for this task
+            details = {"results": results, "predictions": predictions, "protocols": protocols}
+            write_probe(run, step=step, patches_seen=seen, task=name, **details)
             known[name] = results
         log.info("%s: step %d probed by %s", run, step, ", ".join(missing))
     for name in config["task"]:
@@ -94,6 +105,7 @@ def _outcome(
     tasks: Mapping[str, Task],
     *,
     with_nulls: bool,
+    may_be_trained: bool,
 ) -> ProbeOutcome:
     """own: the config that the encoder was trained with, which knows its colours. config: that of tasks and protocols."""
     torch.set_num_threads(config["train"]["threads"])
@@ -105,6 +117,8 @@ def _outcome(
         batch_size=config["train"]["probe_batch_size"],
         mean=own["augmentation"]["mean"],
         std=own["augmentation"]["std"],
+        random_weights=partial(parts.random_encoder, own) if may_be_trained else None,
+        stains=parts.stains(config),
     )
     return probes.run(encoder.to(device), device=device, with_nulls=with_nulls)
 

@@ -16,13 +16,14 @@ import numpy as np
 from pathssl.augment import MultiCrop
 from pathssl.data.holdout import held_out_cases
 from pathssl.data.loader import Loader
-from pathssl.data.patches import PatchReader
+from pathssl.data.patches import Patches, PatchReader
 from pathssl.data.sampling import Region, Sampler
 from pathssl.distributed import rank, world_size
 from pathssl.errors import UserError
 from pathssl.files import locked
 from pathssl.make import make
 from pathssl.pictures import strip, views_picture
+from pathssl.probes.slide_level.bags import BagTask
 from pathssl.probes.task import Task
 from pathssl.slides.index import SlideIndex, build_index, survey_part
 from pathssl.slides.slide import COARSER
@@ -34,13 +35,20 @@ _PICTURED = 8
 def check_tasks(config: Mapping[str, Any]) -> None:
     """Raises UserError for a labelled folder that lacks something: it reads labels.csv and looks for every image."""
     for block in config["task"].values():
-        if "cohort" not in block:
+        if "cohort" not in block and "foreground" not in block:  # these are written, and looked at, first
             make(block)
 
 
 def task_hash(task: Task) -> str:
-    """A hash of which images, labels, splits and groups a task has."""
-    columns = [[str(value) for value in column] for column in (task.ids_N, task.labels_N, task.splits_N, task.groups_N)]
+    """A hash of which images, labels, splits, groups and bags a task has."""
+    known = [
+        task.ids_N,
+        task.labels_N,
+        task.splits_N,
+        task.groups_N,
+        *([task.bags_N] if isinstance(task, BagTask) else []),
+    ]
+    columns = [[str(value) for value in column] for column in known]
     return hashlib.sha256(json.dumps(columns).encode()).hexdigest()[:16]
 
 
@@ -61,9 +69,10 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
     for name, block in config["task"].items():
         block = dict(**block)
         cohort = block.pop("cohort", None)
-        if cohort:  # which part of it, where not the labelled patches
-            block["path"] = str(cohort_folder(config, cohort) / block.get("path", "labelled"))
-        made[name] = make(block)
+        # which part of the cohort, where not the labelled patches
+        more = {"path": str(cohort_folder(config, cohort) / block.pop("path", "labelled"))} if cohort else {}
+        more |= {"cache": Path(config["cache_dir"]) / "index"} if "foreground" in block else {}
+        made[name] = make(block, **more)
     return made
 
 
@@ -165,9 +174,19 @@ class Data:
             world_size=world_size(),
         )
 
-    @cached_property
+    @property
     def held_out_patches(self) -> np.ndarray:
         """(N, G, G, 3) uint8: one fixed set for all arms and seeds of a study, of the global views' size."""
+        return self._held_out.pixels
+
+    @property
+    def held_out_owners(self) -> tuple[list[str], list[str]]:
+        """The case and the site of each held-out patch."""
+        slides = self._held_out.draws.slide.tolist()
+        return [self.index.case[k] for k in slides], [self.index.site[k] for k in slides]
+
+    @cached_property
+    def _held_out(self) -> Patches:
         settings, mpp = self.config["unsupervised"], self.config["data"]["held_out"]["mpp"]
         size = self.config["resolution"]["global_px"]
         sampler = Sampler(
@@ -181,9 +200,9 @@ class Data:
             region=Region(patches=1, width=1.0, chunk_batches=1),
         )
         reader = PatchReader(sampler, seed=settings["seed"], open_slides=self.config["loader"]["open_slides"])
-        pixels = reader.read(np.arange(settings["patches"])).pixels
+        found = reader.read(np.arange(settings["patches"]))
         reader.close()
-        return pixels
+        return found
 
     def describe(self) -> dict[str, Any]:
         """What data.json says: slides, cases, sites, tissue, what was held out and what was left aside."""

@@ -1,8 +1,10 @@
 """What is refused of a config before anything is read."""
 
+from types import SimpleNamespace
+
 import pytest
 
-from pathssl.checks import check_passes
+from pathssl.checks import check_held_out, check_passes
 from pathssl.errors import UserError
 
 
@@ -29,3 +31,13 @@ def test_a_batch_normalised_head_takes_the_whole_batch_at_once():
     check_passes(config, 24)
     with pytest.raises(UserError, match=r"head_batch_norm=true .* 12 of batch\.size=24 here"):
         check_passes(config, 12)
+
+
+def test_fewer_held_out_patches_than_features_are_refused_before_anything_is_written():
+    config = {"unsupervised": {"patches": 512}, "model": {"name": "vit_base_patch16_224"}}
+    check_held_out(SimpleNamespace(num_features=512), config)
+    with pytest.raises(
+        UserError,
+        match=r"unsupervised\.patches=512 is below the 768 features of vit_base.*Give unsupervised.patches=768 or more,",
+    ):
+        check_held_out(SimpleNamespace(num_features=768), config)

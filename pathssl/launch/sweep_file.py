@@ -11,7 +11,7 @@ from pathssl.files import write_atomic
 from pathssl.launch.grid import Grid, Interval, compose_runs, read_grid
 
 METHODS = ("grid", "random", "bayes")
-_LOWER_IS_BETTER = ("unsupervised/odcorr", "train/loss")
+_LOWER_IS_BETTER = ("unsupervised/odcorr", "unsupervised/site_", "unsupervised/stain_", "train/loss")  # what begins so
 _ETA = 3  # of every three arms that come to a bracket's end, one goes on (Li et al. 2018, as W&B has it)
 
 
@@ -67,7 +67,10 @@ def _place(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _metric(key: str) -> dict[str, str]:
-    return {"name": key, "goal": "minimize" if key in _LOWER_IS_BETTER else "maximize"}
+    return {
+        "name": key,
+        "goal": "minimize" if key.startswith(_LOWER_IS_BETTER) or "/stain_flips_" in key else "maximize",
+    }
 
 
 def _validated(config: dict[str, Any]) -> str:

@@ -28,7 +28,7 @@ def rankme(features_ND: np.ndarray) -> float:
     if n < d:
         raise UserError(
             f"RankMe of {n} samples of {d} features cannot exceed {n}, so it would measure the sample. "
-            f"Give at least {d} held-out patches."
+            f"Give at least {d} held-out patches (unsupervised.patches)."
         )
     singular_D = svdvals(features_ND, check_finite=False)
     total = singular_D.sum()
@@ -43,14 +43,20 @@ def odcorr(features_ND: np.ndarray) -> float:
 
         ODCorr = mean over i != j of |C_ij|
 
-    Sampling noise alone gives about sqrt(2 / (pi N)). The kaiko paper (Aben et al. 2024) reports a metric of this name
-    without a formula that we could find: this definition is ours, so values compare among runs of this package only.
+    Sampling noise alone gives about sqrt(2 / (pi N)); as for RankMe, fewer samples than features are refused. The kaiko paper (Aben
+    et al. 2024) reports a metric of this name without a formula that we could find: this definition is ours, so values compare among
+    runs of this package only.
     A constant feature has no correlation and is left out of the mean; where fewer than two features vary, the
     embedding has collapsed and ODCorr is 1, the worst value.
     """
     features_ND = _checked(features_ND)
     if features_ND.shape[1] < 2:
         raise UserError(f"ODCorr compares pairs of features, but there is only {features_ND.shape[1]} feature.")
+    if len(features_ND) < features_ND.shape[1]:
+        raise UserError(
+            f"ODCorr of {len(features_ND)} samples of {features_ND.shape[1]} features would measure the sample. "
+            f"Give at least {features_ND.shape[1]} held-out patches (unsupervised.patches)."
+        )
     range_D = np.ptp(features_ND, axis=0)
     features_ND = features_ND[:, range_D > ROUNDING * np.abs(features_ND).max(axis=0)]
     d = features_ND.shape[1]
@@ -60,6 +66,28 @@ def odcorr(features_ND: np.ndarray) -> float:
     unit_ND = centred_ND / np.linalg.norm(centred_ND, axis=0)
     correlation_DD = np.minimum(np.abs(unit_ND.T @ unit_ND), 1.0)
     return float((correlation_DD.sum() - np.trace(correlation_DD)) / (d * (d - 1)))
+
+
+def shift_distance(before_ND: np.ndarray, after_ND: np.ndarray) -> float:
+    """How far a change of the images moves their features, as a share of how far apart different images are. Lower is better.
+
+        mean_i (1 - cos(f_i, f'_i))  /  mean over i != j of (1 - cos(f_i, f_j))
+
+    f_i and f'_i are the features of image i before and after. 0: the change is not seen; 1: it moves an image as far as another image
+    is away. Where all images have one direction, the embedding has collapsed and the share is 1.
+    """
+    before_ND, after_ND = _unit(_checked(before_ND)), _unit(_checked(after_ND))
+    moved = 1 - np.einsum("nd,nd->n", before_ND, after_ND).mean()
+    n = len(before_ND)
+    total = before_ND.sum(axis=0)
+    apart = 1 - (total @ total - np.sum(before_ND**2)) / (n * (n - 1))
+    return float(max(moved, 0) / apart) if apart > ROUNDING else 1.0
+
+
+def _unit(features_ND: np.ndarray) -> np.ndarray:
+    """The rows at length 1; rows of zeros stay."""
+    length_N1 = np.linalg.norm(features_ND, axis=1, keepdims=True)
+    return features_ND / np.where(length_N1 > 0, length_N1, 1)
 
 
 def _checked(features_ND: np.ndarray) -> np.ndarray:

@@ -7,13 +7,6 @@ function of the matrices of images, so that a bootstrap over cases counts these 
 import numpy as np
 
 
-def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.ndarray:
-    """(K, K) int64 counts of pixels. Pixels whose label is not one of 0 ... K - 1 (an ignore label) do not count."""
-    counted = (labels >= 0) & (labels < classes)
-    pairs = labels[counted].astype(np.int64) * classes + predictions[counted]
-    return np.bincount(pairs.ravel(), minlength=classes**2).reshape(classes, classes)
-
-
 def dice(confusion_NKK: np.ndarray, background: int | None) -> float:
     """The mean over images of the mean over classes of Dice, in [0, 1].
 

@@ -1,10 +1,10 @@
-"""All configured probes of one encoder: every task by every protocol, the colour null, and the label-free metrics.
+"""All configured probes of one encoder: every task by every protocol, beside nulls, and the label-free metrics.
 
-Axes: N samples, D features, K classes; H, W pixels, C colours.
+Axes: N samples, D features; H, W pixels, C colours.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,24 +15,15 @@ from pathssl.metrics import odcorr, rankme
 from pathssl.probes.feature_set import FeatureSet, ProbeProtocol, ProtocolResult
 from pathssl.probes.features import extract
 from pathssl.probes.images import array_batches
-from pathssl.probes.null import SUFFIX, colour_histogram
+from pathssl.probes.null import COLOUR, RANDOM, colour_histogram
+from pathssl.probes.outcome import TaskOutcome, classified
 from pathssl.probes.segmentation.outcome import segment
 from pathssl.probes.segmentation.protocol import SegmentationHeads
 from pathssl.probes.segmentation.task import SegmentationTask
+from pathssl.probes.site import SiteTest
+from pathssl.probes.slide_level.bags import BagTask
+from pathssl.probes.stain_shifts import Measure, StainShifts
 from pathssl.probes.task import Task
-
-
-@dataclass(frozen=True)
-class TaskOutcome:
-    """`results` {"<protocol>/<split>/<metric>": value} and `predictions`, arrays for an .npz without pickles.
-
-    Predictions: `classes` (K,), `split` (the name of the split they are of: test, or val where there is none), for its
-    samples `ids`, `groups`, `labels` (N,), and for each protocol `<protocol>_scores` (N, K), whose rows sum to 1, and
-    what validation chose, as `<protocol>_C` or `<protocol>_k`. Those of a segmentation task: see `segment`.
-    """
-
-    results: dict[str, float]
-    predictions: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -43,10 +34,16 @@ class ProbeOutcome:
     tasks: dict[str, TaskOutcome]
 
 
+# By name: the encoder with random weights, None where the encoder is one itself; and nothing for histograms of colour, which need none.
+Nulls = dict[str, nn.Module | None]
+
+
 class Probes:
     """Tasks by protocols, and, on `held_out_NHWC` (uint8 patches of slides that are not trained on), RankMe and ODCorr.
 
-    `mean` and `std` are the colour normalisation that the encoder was trained with.
+    `mean` and `std` are the colour normalisation that the encoder was trained with. `random_weights` makes an encoder of the same
+    architecture with fresh weights; None says that the encoder which is probed with nulls is one. `stains` adds how far other stains
+    move features and change predictions, `site` (of the held-out patches) whether features tell where a slide is from.
     """
 
     def __init__(
@@ -58,6 +55,9 @@ class Probes:
         batch_size: int,
         mean: Sequence[float],
         std: Sequence[float],
+        random_weights: Callable[[], nn.Module] | None = None,
+        stains: StainShifts | None = None,
+        site: SiteTest | None = None,
     ):
         if tasks and not protocols:
             raise UserError(f"tasks {', '.join(tasks)} but no protocol: give probe=[linear], or task=[] for none.")
@@ -67,41 +67,70 @@ class Probes:
         self.held_out_NHWC = held_out_NHWC
         self.batch_size = batch_size
         self.mean, self.std = mean, std
+        self.random_weights = random_weights
+        self.stains, self.site = stains, site
 
     def run(self, encoder: nn.Module, *, device: torch.device | str, with_nulls: bool) -> ProbeOutcome:
-        """Every number of this encoder; `with_nulls` adds `<protocol>_colour_histogram`, for once in a run.
+        """Every number of this encoder; `with_nulls` adds `<protocol>_<null>` for each null, which are wanted once in a run.
 
-        The null is the same protocol on colour histograms of the same images: it does not depend on the encoder.
+        A null is the same protocol on something that has learned nothing: the architecture with random weights, and colour histograms
+        of the same images.
         """
         metrics: dict[str, float] = {}
         outcomes: dict[str, TaskOutcome] = {}
+        nulls: Nulls = {}
+        if with_nulls:
+            nulls = {RANDOM: self.random_weights and self.random_weights().to(device), COLOUR: None}
         for name, task in self.tasks.items():
             if isinstance(task, SegmentationTask):
-                outcomes[name] = self._segment(encoder, name, task, device, with_nulls)
+                outcomes[name] = self._segment(encoder, name, task, device, nulls)
             else:
-                outcomes[name] = self._classify(encoder, name, task, device, with_nulls)
+                outcomes[name] = self._classify(encoder, name, task, device, nulls)
             metrics |= {f"probe/{name}/{key}": value for key, value in outcomes[name].results.items()}
         if self.held_out_NHWC is not None:
-            batches = array_batches(self.held_out_NHWC, self.batch_size)
-            metrics |= unsupervised(self._extract(encoder, batches, device))
+            metrics |= self._unsupervised(lambda batches: self._extract(encoder, batches, device))
         return ProbeOutcome(metrics, outcomes)
 
     def _classify(
-        self, encoder: nn.Module, name: str, task: Task, device: torch.device | str, with_nulls: bool
+        self, encoder: nn.Module, name: str, task: Task, device: torch.device | str, nulls: Nulls
     ) -> TaskOutcome:
-        protocols = self.of_task[name]
-        features = task.feature_set(self._extract(encoder, task.batches(self.batch_size), device))
-        by_protocol = {key: protocol.run(features) for key, protocol in protocols.items()}
-        if with_nulls:
-            colours = task.feature_set(colour_histogram(task.batches(self.batch_size)))
-            by_protocol |= {f"{key}_{SUFFIX}": protocol.run(colours) for key, protocol in protocols.items()}
-        return _outcome(features, by_protocol)
+        def measured(measure: Measure) -> tuple[FeatureSet, dict[str, ProtocolResult]]:
+            features = self._features(task, measure)
+            return features, {key: protocol.run(features) for key, protocol in self.of_task[name].items()}
+
+        def features_of(some: nn.Module) -> Measure:
+            return lambda batches: self._extract(some, batches, device)
+
+        features, by_protocol = measured(features_of(encoder))
+        found = dict(by_protocol)
+        for null, of in nulls.items():
+            if null == COLOUR:
+                _, results = measured(colour_histogram)
+            else:
+                results = by_protocol if of is None else measured(features_of(of))[1]
+            found |= {f"{key}_{null}": result for key, result in results.items()}
+        return classified(features, found)
 
     def _segment(
-        self, encoder: nn.Module, name: str, task: SegmentationTask, device: torch.device | str, with_nulls: bool
+        self, encoder: nn.Module, name: str, task: SegmentationTask, device: torch.device | str, nulls: Nulls
     ) -> TaskOutcome:
-        how = {"device": device, "mean": self.mean, "std": self.std, "with_nulls": with_nulls}
-        return TaskOutcome(*segment(encoder, task, self.of_task[name], self.batch_size, **how))
+        how = {"device": device, "mean": self.mean, "std": self.std}
+        return TaskOutcome(*segment(encoder, task, self.of_task[name], self.batch_size, nulls, **how))
+
+    def _features(self, task: Task, measure: Measure) -> FeatureSet:
+        features = task.feature_set(measure(task.batches(self.batch_size)))
+        if self.stains is None:
+            return features
+        return replace(features, shifted=self.stains.splits(task, measure, self.batch_size))
+
+    def _unsupervised(self, measure: Measure) -> dict[str, float]:
+        features_ND = measure(array_batches(self.held_out_NHWC, self.batch_size))
+        metrics = unsupervised(features_ND)
+        if self.stains is not None:
+            metrics |= self.stains.distances(self.held_out_NHWC, features_ND, measure, self.batch_size)
+        if self.site is not None:
+            metrics |= self.site.measure(features_ND)
+        return metrics
 
     def _extract(self, encoder: nn.Module, batches, device: torch.device | str) -> np.ndarray:
         return extract(encoder, batches, device=device, mean=self.mean, std=self.std)
@@ -111,11 +140,15 @@ def fitting(
     name: str, task: Task | SegmentationTask, protocols: Mapping[str, ProbeProtocol | SegmentationHeads]
 ) -> dict[str, ProbeProtocol | SegmentationHeads]:
     """The protocols that run on a task of this kind; UserError where there is none."""
-    masks = isinstance(task, SegmentationTask)
-    fit = {key: protocol for key, protocol in protocols.items() if isinstance(protocol, SegmentationHeads) == masks}
+    masks, slides = isinstance(task, SegmentationTask), isinstance(task, BagTask)
+    fit = {
+        key: protocol
+        for key, protocol in protocols.items()
+        if isinstance(protocol, SegmentationHeads) == masks and (slides or not getattr(protocol, "only_slides", False))
+    }
     if not fit:
-        kind, such = ("segmentation", "seg_linear") if masks else ("classification", "linear")
-        raise UserError(f"task {name} is {kind}, which none of the protocols {', '.join(protocols)} is for: "
+        kind, such = ("of masks", "seg_linear") if masks else ("of slides" if slides else "of images", "linear")
+        raise UserError(f"Task {name} is {kind}, which none of the protocols {', '.join(protocols)} is for: "
                         f"name one that is too, as in probe=[{','.join([*protocols, such])}].")  # fmt: skip
     return fit
 
@@ -123,20 +156,3 @@ def fitting(
 def unsupervised(features_ND: np.ndarray) -> dict[str, float]:
     """RankMe (higher is better) and ODCorr (lower is better), by their keys in metrics.jsonl."""
     return {"unsupervised/rankme": rankme(features_ND), "unsupervised/odcorr": odcorr(features_ND)}
-
-
-def _outcome(features: FeatureSet, by_protocol: dict[str, ProtocolResult]) -> TaskOutcome:
-    split, samples = features.final()
-    results: dict[str, float] = {}
-    predictions = {
-        "classes": np.array(features.classes),
-        "split": np.array(split),
-        "ids": samples.ids_N,
-        "groups": samples.groups_N,
-        "labels": samples.labels_N,
-    }
-    for protocol, result in by_protocol.items():
-        results |= {f"{protocol}/{key}": value for key, value in result.results.items()}
-        predictions[f"{protocol}_scores"] = result.scores[split]
-        predictions |= {f"{protocol}_{key}": np.array(value) for key, value in result.chosen.items()}
-    return TaskOutcome(results, predictions)

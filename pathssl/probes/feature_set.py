@@ -3,22 +3,26 @@
 Axes: N samples, D features, K classes.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
-from pathssl.metrics import balanced_accuracy
+from pathssl.metrics import auroc, balanced_accuracy, f1
 
 
 @dataclass(frozen=True)
 class Split:
-    """One split: float32 features, class numbers, and for each sample its group (a case, say) and its id (its path)."""
+    """One split: float32 features, class numbers, and for each sample its group (a case, say) and its id (its path).
+
+    Where samples are slides, `features_ND` are the means over their patches, and `bags` has for each the (M, D) of all its patches.
+    """
 
     features_ND: np.ndarray
     labels_N: np.ndarray
     groups_N: np.ndarray
     ids_N: np.ndarray
+    bags: list[np.ndarray] | None = None
 
     def __len__(self) -> int:
         return len(self.labels_N)
@@ -26,16 +30,17 @@ class Split:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """A task's splits; `test` is None where the task has none."""
+    """A task's splits; `test` is None where the task has none. `shifted`: samples of the final split again, in another stain."""
 
     classes: tuple[str, ...]
     train: Split
     val: Split
     test: Split | None
+    shifted: dict[str, Split] = field(default_factory=dict)
 
     def evaluated(self) -> dict[str, Split]:
-        """The splits that get a number: val, and test where there is one."""
-        return {"val": self.val} | ({"test": self.test} if self.test is not None else {})
+        """The splits that get a number: val, test where there is one, and those that are shifted."""
+        return {"val": self.val} | ({"test": self.test} if self.test is not None else {}) | self.shifted
 
     def final(self) -> tuple[str, Split]:
         """The split whose per-sample predictions are kept, with its name: test, or val where there is no test."""
@@ -44,24 +49,34 @@ class FeatureSet:
 
 @dataclass(frozen=True)
 class ProtocolResult:
-    """`results` {"<split>/<metric>": value}; `scores` {split: (N, K), rows sum to 1}; `chosen`, by validation."""
+    """`results` {"<split>/<metric>": value}; `scores` {split: (N, K), rows sum to 1}; `chosen`, by validation; `arrays` to keep.
+
+    A protocol that makes many classifiers has no scores.
+    """
 
     results: dict[str, float]
     scores: dict[str, np.ndarray]
     chosen: dict[str, float]
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
 
 class ProbeProtocol(Protocol):
-    """A way to turn features into numbers. It may look at test once, at the end, and choose nothing by it."""
+    """A way to turn features into numbers. It may look at test once, at the end, and choose nothing by it.
+
+    One that has `only_slides = True` takes tasks of slides alone, for it looks at their bags.
+    """
 
     def run(self, features: FeatureSet) -> ProtocolResult:
         """The results on val and, where there is one, test."""
 
 
 def scored(features: FeatureSet, scores: dict[str, np.ndarray], chosen: dict[str, float]) -> ProtocolResult:
-    """The protocol's result: balanced accuracy of the class with the highest score (the first one, at a draw)."""
-    results = {
-        f"{name}/balanced_accuracy": balanced_accuracy(split.labels_N, scores[name].argmax(axis=1))
-        for name, split in features.evaluated().items()
-    }
+    """The protocol's result: balanced accuracy and F1 of the class with the highest score (the first one, at a draw), and AUROC."""
+    results: dict[str, float] = {}
+    for name, split in features.evaluated().items():
+        predictions_N = scores[name].argmax(axis=1)
+        results[f"{name}/balanced_accuracy"] = balanced_accuracy(split.labels_N, predictions_N)
+        results[f"{name}/f1"] = f1(split.labels_N, predictions_N)
+        if (area := auroc(split.labels_N, scores[name])) is not None:
+            results[f"{name}/auroc"] = area
     return ProtocolResult(results, scores, chosen)

@@ -59,19 +59,25 @@ class ImageFiles:
             return
         kept = np.empty((len(self), self.image_px, self.image_px, 3), np.uint8) if self.fits else None
         end = 0
-        for batch_BHWC in self._decode(batch_size):
+        for batch_BHWC in self._decode(np.arange(len(self)), batch_size):
             start, end = end, end + len(batch_BHWC)
             if kept is not None:
                 kept[start:end] = batch_BHWC
             yield batch_BHWC
         self._decoded_NHWC = kept
 
-    def _decode(self, batch_size: int) -> Iterator[np.ndarray]:
+    def some(self, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+        """The images of these numbers, ascending, in batches."""
+        if self._decoded_NHWC is not None:
+            return array_batches(self._decoded_NHWC[rows], batch_size)
+        return self._decode(rows, batch_size)
+
+    def _decode(self, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
         pool = ThreadPoolExecutor(self.threads)
         ahead: deque = deque()
         try:
-            for start in range(0, len(self), batch_size):
-                paths = self.paths[start : start + batch_size]
+            for start in range(0, len(rows), batch_size):
+                paths = [self.paths[row] for row in rows[start : start + batch_size]]
                 ahead.append([pool.submit(load_image, path, self.image_px) for path in paths])
                 if len(ahead) == 2:
                     yield np.stack([image.result() for image in ahead.popleft()])

@@ -14,6 +14,7 @@ from pathssl.errors import UserError
 from pathssl.probes.feature_set import FeatureSet, Split
 from pathssl.probes.images import ImageFiles
 from pathssl.probes.splits import SPLIT_NAMES, check_groups, take_validation
+from pathssl.seeding import uniforms
 
 log = logging.getLogger(__name__)
 
@@ -49,16 +50,13 @@ class Task:
         self.splits_N = split_names(table["split"], source)
         self.classes = tuple(sorted(table["label"].unique()))
         self.labels_N = np.searchsorted(self.classes, table["label"].to_numpy(str))
-        check_samples(self.ids_N, folder, source)
+        self.images = self._open(folder, image_px=image_px, threads=threads, cache_mib=cache_mib)
         if self.grouped:
             check_groups(self.groups_N, self.splits_N, source)
         self._check_classes()
         self.val_taken_from_train = "val" not in self.splits_N
         if self.val_taken_from_train:
             self._take_validation(val_fraction)
-        self.images = ImageFiles(
-            [folder / path for path in self.ids_N], image_px=image_px, threads=threads, cache_mib=cache_mib
-        )
 
     def __len__(self) -> int:
         return len(self.ids_N)
@@ -73,11 +71,29 @@ class Task:
             raise ValueError(f"{len(features_ND)} rows of features for the {len(self)} samples of {self.source}")
 
         def split(name: str) -> Split:
-            here_N = self.splits_N == name
-            return Split(features_ND[here_N], self.labels_N[here_N], self.groups_N[here_N], self.ids_N[here_N])
+            rows = np.flatnonzero(self.splits_N == name)
+            return self.split_of(rows, features_ND[rows])
 
         test = split("test") if "test" in self.splits_N else None
         return FeatureSet(self.classes, split("train"), split("val"), test)
+
+    def split_of(self, rows: np.ndarray, features_ND: np.ndarray) -> Split:
+        """These images, by their numbers in ascending order, with their features."""
+        return Split(features_ND, self.labels_N[rows], self.groups_N[rows], self.ids_N[rows])
+
+    def some_of(self, split: str, most: int, seed: int) -> np.ndarray:
+        """The numbers of at most `most` images of a split, ascending: whole samples, at least one, drawn from `seed`."""
+        rows = np.flatnonzero(self.splits_N == split)
+        _, of_sample, sizes = np.unique(self.samples_N[rows], return_inverse=True, return_counts=True)
+        order = np.argsort(uniforms(seed, "some samples", np.arange(len(sizes)), 1)[:, 0])
+        fits = np.cumsum(sizes[order]) <= most
+        fits[0] = True
+        return rows[np.isin(of_sample, order[fits])]
+
+    @property
+    def samples_N(self) -> np.ndarray:
+        """Which sample each image is of: each is one by itself."""
+        return self.ids_N
 
     def describe(self) -> dict:
         """What the task is made of, for records: classes, samples and groups of each split, where val comes from."""
@@ -91,6 +107,10 @@ class Task:
                 "per_class": dict(zip(self.classes, counts.tolist(), strict=True)),
             }
         return {"source": self.source, "val_taken_from_train": self.val_taken_from_train, "splits": splits}
+
+    def _open(self, folder: Path, **settings) -> ImageFiles:
+        check_samples(self.ids_N, folder, self.source)
+        return ImageFiles([folder / path for path in self.ids_N], **settings)
 
     def _check_classes(self) -> None:
         if len(self.classes) < 2:

@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import hadamard
 
 from pathssl.errors import UserError
-from pathssl.metrics import odcorr, rankme
+from pathssl.metrics import odcorr, rankme, shift_distance
 
 
 def test_rankme_of_orthogonal_columns_is_their_number():
@@ -74,6 +74,26 @@ def test_odcorr_leaves_constant_features_out_and_calls_a_collapse_the_worst():
     assert odcorr(np.hstack([features, constant])) == pytest.approx(odcorr(features))
     assert odcorr(np.hstack([features[:, :1], constant])) == 1.0
     assert odcorr(np.zeros((100, 4))) == 1.0
+
+
+@pytest.mark.parametrize("metric", [rankme, odcorr])
+def test_fewer_samples_than_features_are_refused(metric):
+    features = np.random.default_rng(6).normal(size=(7, 8))
+    with pytest.raises(UserError, match=r"at least 8 held-out patches \(unsupervised\.patches\)"):
+        metric(features)
+    metric(np.vstack([features, features[::-1] ** 2]))
+
+
+def test_the_distance_of_a_shift_by_hand():
+    before = np.array([[2.0, 0], [0, 3]])  # at right angles: 1 apart, on average
+    assert shift_distance(before, np.array([[5.0, 0], [1, 1]])) == pytest.approx((0 + (1 - 1 / np.sqrt(2))) / 2)
+    assert shift_distance(before, before[::-1]) == pytest.approx(1)
+    opposite = np.array([[1.0, 0], [-1, 0]])  # 2 apart
+    assert shift_distance(opposite, np.array([[0.0, 1], [0, 1]])) == pytest.approx(0.5)
+
+
+def test_the_distance_of_a_shift_among_features_that_are_all_alike_is_one():
+    assert shift_distance(np.ones((5, 3)), np.ones((5, 3))) == 1.0
 
 
 @pytest.mark.parametrize("metric", [rankme, odcorr])
