@@ -118,7 +118,7 @@ def _outcome(
         mean=own["augmentation"]["mean"],
         std=own["augmentation"]["std"],
         random_weights=partial(parts.random_encoder, own) if may_be_trained else None,
-        stains=parts.stains(config),
+        **parts.of_tasks(config),
     )
     return probes.run(encoder.to(device), device=device, with_nulls=with_nulls)
 

@@ -12,6 +12,8 @@ from torch import nn
 
 from pathssl.errors import UserError
 from pathssl.metrics import odcorr, rankme
+from pathssl.probes.cache import FeatureCache, key_of, weights_hash
+from pathssl.probes.embedding import embedded
 from pathssl.probes.feature_set import FeatureSet, ProbeProtocol, ProtocolResult
 from pathssl.probes.features import extract
 from pathssl.probes.images import array_batches
@@ -43,7 +45,8 @@ class Probes:
 
     `mean` and `std` are the colour normalisation that the encoder was trained with. `random_weights` makes an encoder of the same
     architecture with fresh weights; None says that the encoder which is probed with nulls is one. `stains` adds how far other stains
-    move features and change predictions, `site` (of the held-out patches) whether features tell where a slide is from.
+    move features and change predictions, `site` (of the held-out patches) whether features tell where a slide is from. `pool` and
+    `block` say what stands for an image of a task (see Embedding); `cache` keeps its features.
     """
 
     def __init__(
@@ -58,6 +61,9 @@ class Probes:
         random_weights: Callable[[], nn.Module] | None = None,
         stains: StainShifts | None = None,
         site: SiteTest | None = None,
+        pool: str = "cls",
+        block: int | None = None,
+        cache: FeatureCache | None = None,
     ):
         if tasks and not protocols:
             raise UserError(f"tasks {', '.join(tasks)} but no protocol: give probe=[linear], or task=[] for none.")
@@ -69,6 +75,7 @@ class Probes:
         self.mean, self.std = mean, std
         self.random_weights = random_weights
         self.stains, self.site = stains, site
+        self.pool, self.block, self.cache = pool, block, cache
 
     def run(self, encoder: nn.Module, *, device: torch.device | str, with_nulls: bool) -> ProbeOutcome:
         """Every number of this encoder; `with_nulls` adds `<protocol>_<null>` for each null, which are wanted once in a run.
@@ -94,20 +101,21 @@ class Probes:
     def _classify(
         self, encoder: nn.Module, name: str, task: Task, device: torch.device | str, nulls: Nulls
     ) -> TaskOutcome:
-        def measured(measure: Measure) -> tuple[FeatureSet, dict[str, ProtocolResult]]:
-            features = self._features(task, measure)
+        def measured(measure: Measure, key: str | None) -> tuple[FeatureSet, dict[str, ProtocolResult]]:
+            features = self._features(task, measure, key)
             return features, {key: protocol.run(features) for key, protocol in self.of_task[name].items()}
 
-        def features_of(some: nn.Module) -> Measure:
-            return lambda batches: self._extract(some, batches, device)
+        def of_encoder(some: nn.Module) -> tuple[FeatureSet, dict[str, ProtocolResult]]:
+            embedding = embedded(some, pool=self.pool, block=self.block)
+            return measured(lambda batches: self._extract(embedding, batches, device), self._key(some, task, device))
 
-        features, by_protocol = measured(features_of(encoder))
+        features, by_protocol = of_encoder(encoder)
         found = dict(by_protocol)
         for null, of in nulls.items():
             if null == COLOUR:
-                _, results = measured(colour_histogram)
+                _, results = measured(colour_histogram, None)
             else:
-                results = by_protocol if of is None else measured(features_of(of))[1]
+                results = by_protocol if of is None else of_encoder(of)[1]
             found |= {f"{key}_{null}": result for key, result in results.items()}
         return classified(features, found)
 
@@ -117,8 +125,24 @@ class Probes:
         how = {"device": device, "mean": self.mean, "std": self.std}
         return TaskOutcome(*segment(encoder, task, self.of_task[name], self.batch_size, nulls, **how))
 
-    def _features(self, task: Task, measure: Measure) -> FeatureSet:
-        features = task.feature_set(measure(task.batches(self.batch_size)))
+    def _key(self, encoder: nn.Module, task: Task, device: torch.device | str) -> str | None:
+        """Everything that the features of a task follow from; None: they are not kept."""
+        data = task.data_hash() if self.cache is not None else None
+        if data is None:
+            return None
+        heads = [
+            module.num_heads for module in encoder.modules() if hasattr(module, "num_heads")
+        ]  # of which weights tell nothing
+        how = self.pool, self.block, list(self.mean), list(self.std), self.batch_size
+        return key_of(
+            weights_hash(encoder), repr(encoder), heads, how, data, torch.device(device).type, torch.get_num_threads()
+        )
+
+    def _features(self, task: Task, measure: Measure, key: str | None) -> FeatureSet:
+        def compute() -> np.ndarray:
+            return measure(task.batches(self.batch_size))
+
+        features = task.feature_set(compute() if key is None else self.cache.get(key, compute))
         if self.stains is None:
             return features
         return replace(features, shifted=self.stains.splits(task, measure, self.batch_size))
