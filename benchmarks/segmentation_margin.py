@@ -1,9 +1,9 @@
 """Does a trained checkpoint draw masks better than random weights of its architecture? The margin, and its interval over cases, as JSON.
 
-    python train.py study=segmentation_margin magnification=20x 'task=[synthetic_nuclei]' 'probe=[seg_linear]' seed=0
-    python benchmarks/segmentation_margin.py outputs/segmentation_margin > benchmarks/segmentation_margin.json
+    python train.py study=margin magnification=20x 'task=[synthetic_nuclei]' 'probe=[seg_linear]' train.checkpoint_every=0.5
+    python benchmarks/segmentation_margin.py outputs/margin > benchmarks/segmentation_margin.json
 
-For each run of the study: the first probe (step 0, random weights) against the last one, on the same test images. Cases are drawn with
+For each run of the study: random weights, as probed at step 0, against the last checkpoint, on the same test images. Cases are drawn with
 replacement, 10,000 times, the same ones for both: an interval of the margin over cases, for this training run and these heads.
 """
 
@@ -16,6 +16,7 @@ import numpy as np
 
 from pathssl.bench.rounds import machine
 from pathssl.metrics import dice, miou
+from pathssl.probes.null import RANDOM
 from pathssl.records import arm_of, find_runs, read_config, read_predictions, read_probes, seed_of
 
 DRAWS = 10_000
@@ -60,8 +61,10 @@ def rows_of(run: Path) -> list[dict]:
             continue
         background = None if first["background"] < 0 else int(first["background"])
         for key in (key for key in last if key.endswith("_confusion")):
+            # At step 0 a run from random weights is random weights itself; one from others has these as a null beside it.
+            random = first.get(key.replace("_confusion", f"_{RANDOM}_confusion"), first[key])
             for name, metric in (("dice", dice), ("miou", miou)):
-                found = margin(metric, first[key], last[key], first["groups"], background, DRAWS)
+                found = margin(metric, random, last[key], first["groups"], background, DRAWS)
                 place = {"arm": arm_of(run), "seed": seed_of(run), "steps": [min(steps), max(steps)]}
                 counted = {"cases": len(np.unique(first["groups"])), "images": len(first["groups"])}
                 measure = f"probe/{task}/{key.removesuffix('_confusion')}/{first['split']}/{name}"

@@ -13,7 +13,7 @@ from pathssl.errors import UserError
 from pathssl.export import load_teacher
 from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import load_weights
-from pathssl.probes.evaluate import ProbeOutcome, Probes
+from pathssl.probes.evaluate import ProbeOutcome, Probes, fitting
 from pathssl.probes.task import Task
 from pathssl.records import find_runs, metric_key, read_predictions, read_probes, write_probe
 from pathssl.replay import config_of
@@ -72,7 +72,8 @@ def _of_checkpoint(
         if again or not {*parts.protocol_blocks(config)} <= protocols:
             key = repr(block)
             tasks[key] = tasks.get(key) or sources.tasks({**config, "task": {name: block}})[name]
-            missing[name] = tasks[key]
+            if again or not {*fitting(name, tasks[key], parts.protocols(config))} <= protocols:
+                missing[name] = tasks[key]
     if missing:
         weights = Checkpoints(run).path(step) / TEACHER
         outcome = _outcome(

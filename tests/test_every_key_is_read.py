@@ -41,17 +41,21 @@ def test_the_recorder_sees_what_is_read_and_nothing_else():
 PROBES = ["probe=[few_shot,slide_abmil]", "task=[synthetic_cases]", "task.synthetic_cases.tumour_patches=1"]
 PROBES += ["task.synthetic_cases.slides_per_case=2", "probe.slide_abmil.epochs=2", "probe.few_shot.shots=[1]"]
 DINOV2 = ["objective=dinov2", "objective.spread.group=4", "optim=adamw_dinov2"]
+MASKS = ["task=[synthetic_nuclei]", "probe=[seg_linear,seg_conv]", "task.synthetic_nuclei.image_px=32"]
+MASKS += [f"probe.{name}.{key}=1" for name in ("seg_linear", "seg_conv") for key in ("runs", "steps", "checks")]
 
 
 @pytest.mark.parametrize(
     "more",
-    [[], ["logger=wandb_offline", "augmentation=dino_hed"], DINOV2, ["optim=sgd"], PROBES],
-    ids=["default", "wandb", "dinov2", "sgd", "probes"],
+    [[], ["logger=wandb_offline", "augmentation=dino_hed"], DINOV2, ["optim=sgd"], PROBES, MASKS],
+    ids=["default", "wandb", "dinov2", "sgd", "probes", "masks"],
 )
 def test_every_key_of_the_config_is_read_by_a_run(small, more, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     if more is PROBES:
         small = [override.replace("task.synthetic.", "task.synthetic_cases.") for override in small]
+    if more is MASKS:
+        small = [override.replace("task.synthetic.", "task.synthetic_nuclei.") for override in small]
     config = recorded([*small, *more])
     leaves = set(flatten(config))
     run(config, "default")

@@ -117,7 +117,9 @@ class SegmentationTask:
         if "train" not in self.splits_N:
             raise UserError(f"{self.source}: no row has split train (found: {', '.join(np.unique(self.splits_N))}).")
         if len(self.classes) < 2:
-            raise UserError(f"{self.source}: the masks hold one class, {self.classes[0]!r}. Segmentation needs two.")
+            raise UserError(
+                f"{self.source}: the masks hold {' and '.join(self.classes) or 'nothing'} alone. Segmentation needs two classes."
+            )
         missing = [self.classes[k] for k in np.flatnonzero(self.pixels_NK[self.splits_N == "train"].sum(axis=0) == 0)]
         if missing:
             names = ", ".join(map(repr, missing))
@@ -205,6 +207,6 @@ def _meaning(
 
 def _background(there: bool, meaning: Meaning, source: str) -> int | None:
     """The number of the class that is left out of Dice and mIoU."""
-    if there and meaning.values[0] != 0:
+    if there and 0 not in meaning.values:
         raise UserError(f"{source}: background=true, and no mask has the value 0: background=false scores every class.")
     return 0 if there else None

@@ -40,6 +40,6 @@ def test_every_protocol_runs_on_three_parts_of_one_image(tmp_path, settings):
     norm = {"batch_size": 32, "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
     probes = Probes({"hgsc": task}, protocols, held_out_NHWC=None, **norm)
     outcome = probes.run(create_encoder("vit_tiny_patch16_224", args), device="cpu", with_nulls=True)
-    assert len(outcome.metrics) == 2 * 2 * 2 * 2 and all(0 <= value <= 1 for value in outcome.metrics.values())
+    assert len(outcome.metrics) == 2 * 2 * 2 * 3 and all(0 <= value <= 1 for value in outcome.metrics.values())
     assert outcome.metrics["probe/hgsc/seg_linear/test/dice"] > 0.05
     assert outcome.tasks["hgsc"].predictions["seg_conv_confusion"].sum() == 2 * 1500 * 400

@@ -102,6 +102,7 @@ def test_a_table_that_cannot_be_right_is_refused_by_name(build, rows, folder, wr
         ({"classes": "abc"}, "give a list of names"),
         ({"instances": True}, "name two"),
         ({"ignore": 0}, "background=true, and no mask has the value 0"),
+        ({"classes": ["all"], "ignore": 1}, "has the value 2"),
         ({"image_px": 0}, "image_px=0"),
         ({"val_fraction": 0.9}, "val_fraction=0.9"),
         ({"table": "no.csv"}, "no.csv is not there. A folder of masks holds a no.csv with the columns path, mask, split"),
@@ -131,3 +132,12 @@ def test_a_split_with_background_alone_cannot_be_scored(build, folder):
         )
     with pytest.raises(UserError, match="no mask of val has any class but the background"):
         build()
+
+
+@pytest.mark.parametrize(("value", "ignore", "says"), [(7, None, "hold 7 alone"), (7, 7, "hold nothing alone")])
+def test_masks_of_one_class_or_none_are_refused(build, rows, folder, value, ignore, says):
+    for row in rows:
+        there = np.asarray(Image.open(folder / row["mask"]))
+        Image.fromarray(np.full_like(there, value)).save(folder / row["mask"])
+    with pytest.raises(UserError, match=says):
+        build(background=False, ignore=ignore)
