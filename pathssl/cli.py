@@ -24,6 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     _add_gallery(verbs)
     _add_replay(verbs)
     _add_report(verbs)
+    _add_noise(verbs)
     _add_probe(verbs)
     _add_export(verbs)
     _add_verify_resume(verbs)
@@ -171,6 +172,23 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
     return {"text": str(page), "page": str(page)}
 
 
+def _add_noise(verbs) -> None:
+    help_ = "how much seeds alone move a study's metrics, and how many seeds show a difference of a given size"
+    parser = _verb(verbs, "noise", help_, "noise outputs/demo --difference 0.01", _noise)
+    parser.add_argument("folder", type=Path, help="a study's folder, with several seeds in its arms")
+    help_ = "such as probe/synthetic/linear/test/balanced_accuracy; may be repeated (default: those that the report compares)"
+    parser.add_argument("--metric", action="append", default=[], metavar="KEY", help=help_)
+    help_ = "in the metric's own unit; may be repeated (default: 0.005, 0.01, 0.02, 0.05)"
+    parser.add_argument("--difference", action="append", type=float, metavar="SIZE", help=help_)
+
+
+def _noise(options: argparse.Namespace) -> dict[str, Any]:
+    from pathssl.report.noise import measure_noise, noise_text
+
+    found = measure_noise(options.folder, options.metric, options.difference or (0.005, 0.01, 0.02, 0.05))
+    return {"text": noise_text(found), "metrics": [asdict(noise) for noise in found]}
+
+
 def _add_export(verbs) -> None:
     help_ = "a run's teacher as a folder that timm opens, with a model card (Hugging Face's format), and checked"
     parser = _verb(verbs, "export", help_, "export outputs/demo/default/seed0 --to my-vit", _export)
@@ -262,7 +280,9 @@ def _verify_resume(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add_bench(verbs) -> None:
-    help_ = "measure loader, views or training step beside other ways to the same, in the same alternating rounds"
+    help_ = (
+        "measure loader, views, training step or probes beside other ways to the same, in the same alternating rounds"
+    )
     parser = _verb(verbs, "bench", help_, "bench loader --json", _bench)
     help_ = "; ".join(f"{name}: {meaning}" for name, meaning in WHAT.items())
     parser.add_argument("what", choices=WHAT, help=help_)
@@ -273,15 +293,30 @@ def _add_bench(verbs) -> None:
     parser.add_argument("--patches", type=int, help=help_)
     help_ = "slide that the benchmark slide's tissue is taken from"
     parser.add_argument("--tissue", type=Path, metavar="SLIDE", help=help_)
+    help_ = (
+        "for probe: the Python of an environment with kaiko-eva (and jsonargparse 4.38), which trains the same heads"
+    )
+    parser.add_argument("--eva", type=Path, metavar="PYTHON", help=help_)
+    parser.add_argument(
+        "--steps", type=int, default=1000, help="for probe: of both eva's and our heads (default: 1000)"
+    )
 
 
 def _bench(options: argparse.Namespace) -> dict[str, Any]:
-    for name in ("rounds", "patches"):
+    for name in ("rounds", "patches", "steps"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UserError(f"--{name} {value}: give 1 or more.")
     _cucim_first()
     config = compose([*size(options.what, options.overrides), *options.overrides])
-    return bench(options.what, config, rounds=options.rounds, patches=options.patches, tissue=options.tissue)
+    return bench(
+        options.what,
+        config,
+        rounds=options.rounds,
+        patches=options.patches,
+        tissue=options.tissue,
+        eva=options.eva,
+        steps=options.steps,
+    )
 
 
 def _add_doctor(verbs) -> None:

@@ -13,8 +13,18 @@ import yaml
 from pathssl.errors import UserError
 
 # What names no arm: which run of the arm it is, where its files go, and who watches.
-_WHERE_AND_HOW = ("logger", "loader", "parallel", "checkpoint", "sentinel", "budget", "output_dir", "cache_dir")
-BOOKKEEPING = ("seed", "study", "experiment", "task", "probe", "robustness", "hydra", *_WHERE_AND_HOW)
+_WHERE_AND_HOW = (
+    "logger",
+    "loader",
+    "parallel",
+    "checkpoint",
+    "sentinel",
+    "budget",
+    "output_dir",
+    "cache_dir",
+    "feature_cache_mib",
+)
+BOOKKEEPING = ("seed", "study", "experiment", "task", "probe", "features", "robustness", "hydra", *_WHERE_AND_HOW)
 # What may differ between two starts of the same run.
 _NOT_OF_THE_RUN = ("report", *_WHERE_AND_HOW)
 _LONGEST_NAME = 100

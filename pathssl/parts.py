@@ -18,6 +18,7 @@ from pathssl.errors import UserError
 from pathssl.make import make
 from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_weights
+from pathssl.probes.cache import FeatureCache
 from pathssl.probes.evaluate import Probes
 from pathssl.probes.feature_set import ProbeProtocol
 from pathssl.probes.site import SiteTest
@@ -87,16 +88,37 @@ def probes(config: Mapping[str, Any], data: Data, by_name: Mapping[str, Task]) -
         batch_size=config["train"]["probe_batch_size"],
         mean=config["augmentation"]["mean"],
         std=config["augmentation"]["std"],
-        stains=stains(config),
+        random_weights=partial(random_encoder, config) if began_trained(config) else None,
+        **of_tasks(config),
         site=SiteTest(
             *data.held_out_owners, folds=config["robustness"]["site_folds"], c=config["robustness"]["site_c"]
         ),
     )
 
 
-def stains(config: Mapping[str, Any]) -> StainShifts:
-    settings = config["robustness"]
-    return StainShifts(settings["stain"], patches=settings["patches"], seed=settings["seed"])
+def began_trained(config: Mapping[str, Any]) -> bool:
+    """Whether training begins with weights that have learned something; else step 0 is random weights itself."""
+    return config["init"]["pretrained"] or config["init"]["path"] is not None
+
+
+def random_encoder(config: Mapping[str, Any]) -> nn.Module:
+    """The architecture with weights that have seen nothing, from the run's seed."""
+    model = config["model"]
+    with torch.random.fork_rng(devices=[]):  # a run's own draws stay what they are
+        torch.manual_seed(integer_seed(config["seed"], "null"))
+        return create_encoder(model["name"], dict(**model["args"]), model["drop_path"], model["drop_path_rule"])
+
+
+def of_tasks(config: Mapping[str, Any]) -> dict[str, Any]:
+    """How tasks are probed: arguments of Probes."""
+    settings, mib = config["robustness"], config["feature_cache_mib"]
+    if mib < 0:
+        raise UserError(f"feature_cache_mib={mib}: give MiB from 0 up; 0 keeps no features.")
+    return {
+        "stains": StainShifts(settings["stain"], patches=settings["patches"], seed=settings["seed"]),
+        "cache": FeatureCache(Path(config["cache_dir"]) / "features", mib=mib) if mib else None,
+        **config["features"],
+    }
 
 
 def protocols(config: Mapping[str, Any]) -> dict[str, ProbeProtocol]:

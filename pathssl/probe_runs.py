@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def probe_weights(path: Path, config: Mapping[str, Any]) -> dict[str, float]:
     encoder = create_encoder(config["model"]["name"], dict(config["model"]["args"]))
     loaded = load_weights(encoder, path, strict=config["init"]["strict"])
     log.log(logging.WARNING if loaded.gaps else logging.INFO, "%s", loaded)
-    return _outcome(encoder, config, config, sources.tasks(config), with_nulls=True).metrics
+    return _outcome(encoder, config, config, sources.tasks(config), with_nulls=True, may_be_trained=True).metrics
 
 
 def _check(config: Mapping[str, Any] | None) -> None:
@@ -74,7 +75,14 @@ def _of_checkpoint(
             missing[name] = tasks[key]
     if missing:
         weights = Checkpoints(run).path(step) / TEACHER
-        outcome = _outcome(load_teacher(own, weights), own, config, missing, with_nulls=step == 0)
+        outcome = _outcome(
+            load_teacher(own, weights),
+            own,
+            config,
+            missing,
+            with_nulls=step == 0,
+            may_be_trained=parts.began_trained(own),
+        )
         for name, result in outcome.tasks.items():
             seen = step * own["batch"]["size"]
             results, predictions = result.results, result.predictions
@@ -96,6 +104,7 @@ def _outcome(
     tasks: Mapping[str, Task],
     *,
     with_nulls: bool,
+    may_be_trained: bool,
 ) -> ProbeOutcome:
     """own: the config that the encoder was trained with, which knows its colours. config: that of tasks and protocols."""
     torch.set_num_threads(config["train"]["threads"])
@@ -107,7 +116,8 @@ def _outcome(
         batch_size=config["train"]["probe_batch_size"],
         mean=own["augmentation"]["mean"],
         std=own["augmentation"]["std"],
-        stains=parts.stains(config),
+        random_weights=partial(parts.random_encoder, own) if may_be_trained else None,
+        **parts.of_tasks(config),
     )
     return probes.run(encoder.to(device), device=device, with_nulls=with_nulls)
 

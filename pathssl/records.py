@@ -222,6 +222,15 @@ def read_coverage(run: Path) -> dict | None:
 # ---- probes/
 
 
+# What has learned nothing, by the same protocol; results and predictions of `<protocol>_<null>` stand beside the protocol's own.
+NULLS = ("random_weights", "colour_histogram")
+
+
+def of_null(key: str) -> bool:
+    """Whether a metric's key is of a null: probe/<task>/<protocol>_<null>/..."""
+    return any(f"_{null}/" in key for null in NULLS)
+
+
 def metric_key(task: str, name: str) -> str:
     """`probe/<task>/<protocol>/<split>/<metric>`; for the task "unsupervised", `unsupervised/<metric>`."""
     return f"unsupervised/{name}" if task == "unsupervised" else f"probe/{task}/{name}"
@@ -264,6 +273,10 @@ def read_probes(run: Path, *, last: bool = False) -> list[dict]:
     files = [path for folder in (steps[-1:] if last else steps) for path in folder.glob("*.json")]
     probes = [read_json(path) for path in files if not path.name.startswith(".")]
     return sorted((probe for probe in probes if probe), key=lambda probe: (probe["step"], probe["task"]))
+
+
+def has_predictions(run: Path, step: int, task: str) -> bool:
+    return (Path(run) / "probes" / f"step_{step:08d}" / f"{task}.npz").is_file()
 
 
 def read_predictions(run: Path, step: int, task: str) -> dict[str, np.ndarray]:

@@ -69,7 +69,8 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
     for name, block in config["task"].items():
         block = dict(**block)
         cohort = block.pop("cohort", None)
-        more = {"path": str(cohort_folder(config, cohort) / "labelled")} if cohort else {}
+        # which part of the cohort, where not the labelled patches
+        more = {"path": str(cohort_folder(config, cohort) / block.pop("path", "labelled"))} if cohort else {}
         more |= {"cache": Path(config["cache_dir"]) / "index"} if "foreground" in block else {}
         made[name] = make(block, **more)
     return made

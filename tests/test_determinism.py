@@ -43,6 +43,7 @@ print(len(calls), torch.allclose(ours, torchs, atol=1e-6), ours[:, 1:].abs().max
 """
 
 
+@pytest.mark.slow
 def test_an_encoders_positions_get_the_gradient_where_it_is_registered():
     # In a process of its own: what is registered stays. The CPU stands for the GPU, whose key is registered the same way.
     done = subprocess.run([sys.executable, "-c", ENCODER], capture_output=True, text=True, timeout=120, check=False)

@@ -238,6 +238,7 @@ save_file(found, features)
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_opens_it_with_timm_alone_and_folders_files_and_urls_with_torch_hub(run, exported, tmp_path):
     images = noise(32, 48)
     save_file(images, tmp_path / "images.safetensors")

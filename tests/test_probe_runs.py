@@ -73,6 +73,30 @@ def test_a_file_of_weights_has_the_numbers_of_its_checkpoint(run, trained, capsy
     assert {key: said[key] for key in row} == row and any("stain_flips" in key for key in row)
 
 
+def test_each_protocol_runs_on_the_tasks_of_its_kind_and_masks_join_in_the_report(run, trained, capsys):
+    shutil.rmtree(run / "probes" / "step_00000004")
+    masks = [f"task.synthetic_nuclei.{line[5:]}" for line in trained[0] if line.startswith("data.cohort")]
+    heads = ["probe.seg_linear.runs=1", "probe.seg_linear.steps=4", "probe.seg_linear.checks=1"]
+    line = [o for o in trained[0] if o.startswith(("data.cohort", "task.", "cache_dir", "augmentation"))]
+    line += [*masks, "task=[synthetic,synthetic_nuclei]", "probe=[knn,seg_linear]", "task.synthetic_nuclei.image_px=32"]
+    rows = answer(capsys, run, *line, *heads)["probed"]
+    assert [(row["step"], row["task"]) for row in rows if row["new"]] == [
+        (0, "synthetic_nuclei"), (4, "synthetic"), (4, "synthetic_nuclei"), (8, "synthetic_nuclei"),
+    ]  # fmt: skip
+    found = {(probe["step"], probe["task"]): set(probe["results"]) for probe in read_probes(run)}
+    measures = {f"seg_linear/{split}/{name}" for split in ("val", "test") for name in ("dice", "miou")}
+    assert found[8, "synthetic_nuclei"] == measures
+    assert found[0, "synthetic_nuclei"] == measures | {
+        key.replace("linear", "linear_colour_histogram") for key in measures
+    }
+    assert {key.split("/")[0] for key in found[4, "synthetic"]} == {"knn"}
+    counts = read_predictions(run, 8, "synthetic_nuclei")["seg_linear_confusion"]
+    assert counts.shape == (2, 1, 2, 2) and (counts.sum(axis=(1, 2, 3)) == 256 * 256).all()
+    assert not any(row["new"] for row in answer(capsys, run, *line, *heads)["probed"])
+    assert main(["report", str(run.parents[1])]) == 0
+    assert "linear segmentation" in (run.parents[1] / "report" / "index.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [

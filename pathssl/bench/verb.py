@@ -4,13 +4,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-WHAT = {"loader": "patches from slides", "augment": "views from patches", "step": "training on patches"}
+WHAT = {
+    "loader": "patches from slides",
+    "augment": "views from patches",
+    "step": "training on patches",
+    "probe": "tasks from an encoder, beside its forward passes and kaiko-eva",
+}
 
 
 def size(what: str, overrides: Sequence[str]) -> list[str]:
     """The overrides that say how large a thing is measured, where `overrides` do not."""
     if any(override.startswith("scale=") for override in overrides):
         return []
+    if what == "probe":
+        return ["scale=small", *([] if any(o.startswith("model=") for o in overrides) else ["model=vits16"])]
     if what != "step":
         return ["scale=small"]
     import torch  # here: the help of the command line needs none
@@ -21,9 +28,23 @@ def size(what: str, overrides: Sequence[str]) -> list[str]:
 
 
 def bench(
-    what: str, config: dict[str, Any], *, rounds: int, patches: int | None, tissue: Path | None
+    what: str,
+    config: dict[str, Any],
+    *,
+    rounds: int,
+    patches: int | None,
+    tissue: Path | None,
+    eva: Path | None,
+    steps: int,
 ) -> dict[str, Any]:
-    """The answer. patches: a round, None for what is usual. tissue: the slide that the benchmark slide is made from."""
+    """The answer. patches: a round, None for what is usual. tissue: the slide that the benchmark slide is made from.
+
+    eva, steps: the Python that has kaiko-eva, and how long its heads are trained.
+    """
+    if what == "probe":
+        from pathssl.bench.probe import bench_probe
+
+        return bench_probe(config, rounds=rounds, eva=eva, steps=steps)
     if what == "step":
         from pathssl.bench.step import bench_step
 

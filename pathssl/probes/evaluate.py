@@ -1,9 +1,9 @@
-"""All configured probes of one encoder: every task by every protocol, the colour null, and the label-free metrics.
+"""All configured probes of one encoder: every task by every protocol, beside nulls, and the label-free metrics.
 
-Axes: N samples, D features, K classes; H, W pixels, C colours.
+Axes: N samples, D features; H, W pixels, C colours.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,28 +12,20 @@ from torch import nn
 
 from pathssl.errors import UserError
 from pathssl.metrics import odcorr, rankme
+from pathssl.probes.cache import FeatureCache, key_of, weights_hash
+from pathssl.probes.embedding import embedded
 from pathssl.probes.feature_set import FeatureSet, ProbeProtocol, ProtocolResult
 from pathssl.probes.features import extract
 from pathssl.probes.images import array_batches
-from pathssl.probes.null import SUFFIX, colour_histogram
+from pathssl.probes.null import COLOUR, RANDOM, colour_histogram
+from pathssl.probes.outcome import TaskOutcome, classified
+from pathssl.probes.segmentation.outcome import segment
+from pathssl.probes.segmentation.protocol import SegmentationHeads
+from pathssl.probes.segmentation.task import SegmentationTask
 from pathssl.probes.site import SiteTest
 from pathssl.probes.slide_level.bags import BagTask
-from pathssl.probes.stain_shifts import Measure, StainShifts, flips
+from pathssl.probes.stain_shifts import Measure, StainShifts
 from pathssl.probes.task import Task
-
-
-@dataclass(frozen=True)
-class TaskOutcome:
-    """`results` {"<protocol>/<split>/<metric>": value} and `predictions`, arrays for an .npz without pickles.
-
-    Predictions: `classes` (K,), `split` (the name of the split they are of: test, or val where there is none), for its
-    samples `ids`, `groups`, `labels` (N,), and for each protocol `<protocol>_scores` (N, K), whose rows sum to 1, and
-    what validation chose, as `<protocol>_C` or `<protocol>_k`. Few-shot protocols have no scores but `<protocol>_shots` (S,) and
-    `<protocol>_draws` (S, R), the balanced accuracy of each number of shots and draw.
-    """
-
-    results: dict[str, float]
-    predictions: dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -44,69 +36,114 @@ class ProbeOutcome:
     tasks: dict[str, TaskOutcome]
 
 
+# By name: the encoder with random weights, None where the encoder is one itself; and nothing for histograms of colour, which need none.
+Nulls = dict[str, nn.Module | None]
+
+
 class Probes:
     """Tasks by protocols, and, on `held_out_NHWC` (uint8 patches of slides that are not trained on), RankMe and ODCorr.
 
-    `mean` and `std` are the colour normalisation that the encoder was trained with. `stains` adds how far other stains move features
-    and change predictions, `site` (of the held-out patches) whether features tell where a slide is from.
+    `mean` and `std` are the colour normalisation that the encoder was trained with. `random_weights` makes an encoder of the same
+    architecture with fresh weights; None says that the encoder which is probed with nulls is one. `stains` adds how far other stains
+    move features and change predictions, `site` (of the held-out patches) whether features tell where a slide is from. `pool` and
+    `block` say what stands for an image of a task (see Embedding); `cache` keeps its features.
     """
 
     def __init__(
         self,
-        tasks: Mapping[str, Task],
-        protocols: Mapping[str, ProbeProtocol],
+        tasks: Mapping[str, Task | SegmentationTask],
+        protocols: Mapping[str, ProbeProtocol | SegmentationHeads],
         *,
         held_out_NHWC: np.ndarray | None,
         batch_size: int,
         mean: Sequence[float],
         std: Sequence[float],
+        random_weights: Callable[[], nn.Module] | None = None,
         stains: StainShifts | None = None,
         site: SiteTest | None = None,
+        pool: str = "cls",
+        block: int | None = None,
+        cache: FeatureCache | None = None,
     ):
         if tasks and not protocols:
             raise UserError(f"tasks {', '.join(tasks)} but no protocol: give probe=[linear], or task=[] for none.")
         self.tasks = dict(tasks)
         self.protocols = dict(protocols)
-        for name, task in self.tasks.items():
-            if not self._of(task):
-                raise UserError(
-                    f"Task {name} is of images, and {', '.join(protocols)} takes slides: add probe=[linear], say."
-                )
+        self.of_task = {name: fitting(name, task, protocols) for name, task in tasks.items()}
         self.held_out_NHWC = held_out_NHWC
         self.batch_size = batch_size
         self.mean, self.std = mean, std
+        self.random_weights = random_weights
         self.stains, self.site = stains, site
+        self.pool, self.block, self.cache = pool, block, cache
 
     def run(self, encoder: nn.Module, *, device: torch.device | str, with_nulls: bool) -> ProbeOutcome:
-        """Every number of this encoder; `with_nulls` adds `<protocol>_colour_histogram`, for once in a run.
+        """Every number of this encoder; `with_nulls` adds `<protocol>_<null>` for each null, which are wanted once in a run.
 
-        The null is the same protocol on colour histograms of the same images: it does not depend on the encoder.
+        A null is the same protocol on something that has learned nothing: the architecture with random weights, and colour histograms
+        of the same images.
         """
         metrics: dict[str, float] = {}
         outcomes: dict[str, TaskOutcome] = {}
+        nulls: Nulls = {}
+        if with_nulls:
+            nulls = {RANDOM: self.random_weights and self.random_weights().to(device), COLOUR: None}
         for name, task in self.tasks.items():
-            features = self._features(task, lambda batches: self._extract(encoder, batches, device))
-            protocols = self._of(task)
-            by_protocol = {key: protocol.run(features) for key, protocol in protocols.items()}
-            if with_nulls:
-                colours = self._features(task, colour_histogram)
-                by_protocol |= {f"{key}_{SUFFIX}": protocol.run(colours) for key, protocol in protocols.items()}
-            outcomes[name] = _outcome(features, by_protocol)
+            if isinstance(task, SegmentationTask):
+                outcomes[name] = self._segment(encoder, name, task, device, nulls)
+            else:
+                outcomes[name] = self._classify(encoder, name, task, device, nulls)
             metrics |= {f"probe/{name}/{key}": value for key, value in outcomes[name].results.items()}
         if self.held_out_NHWC is not None:
             metrics |= self._unsupervised(lambda batches: self._extract(encoder, batches, device))
         return ProbeOutcome(metrics, outcomes)
 
-    def _of(self, task: Task) -> dict[str, ProbeProtocol]:
-        """The protocols that take such a task."""
-        slides = isinstance(task, BagTask)
-        return {
-            name: each for name, each in self.protocols.items() if slides or not getattr(each, "only_slides", False)
-        }
+    def _classify(
+        self, encoder: nn.Module, name: str, task: Task, device: torch.device | str, nulls: Nulls
+    ) -> TaskOutcome:
+        def measured(measure: Measure, key: str | None) -> tuple[FeatureSet, dict[str, ProtocolResult]]:
+            features = self._features(task, measure, key)
+            return features, {key: protocol.run(features) for key, protocol in self.of_task[name].items()}
 
-    def _features(self, task: Task, measure: Measure) -> FeatureSet:
-        features = task.feature_set(measure(task.batches(self.batch_size)))
-        if self.stains is None or not isinstance(task, Task):
+        def of_encoder(some: nn.Module) -> tuple[FeatureSet, dict[str, ProtocolResult]]:
+            embedding = embedded(some, pool=self.pool, block=self.block)
+            return measured(lambda batches: self._extract(embedding, batches, device), self._key(some, task, device))
+
+        features, by_protocol = of_encoder(encoder)
+        found = dict(by_protocol)
+        for null, of in nulls.items():
+            if null == COLOUR:
+                _, results = measured(colour_histogram, None)
+            else:
+                results = by_protocol if of is None else of_encoder(of)[1]
+            found |= {f"{key}_{null}": result for key, result in results.items()}
+        return classified(features, found)
+
+    def _segment(
+        self, encoder: nn.Module, name: str, task: SegmentationTask, device: torch.device | str, nulls: Nulls
+    ) -> TaskOutcome:
+        how = {"device": device, "mean": self.mean, "std": self.std}
+        return TaskOutcome(*segment(encoder, task, self.of_task[name], self.batch_size, nulls, **how))
+
+    def _key(self, encoder: nn.Module, task: Task, device: torch.device | str) -> str | None:
+        """Everything that the features of a task follow from; None: they are not kept."""
+        data = task.data_hash() if self.cache is not None else None
+        if data is None:
+            return None
+        heads = [
+            module.num_heads for module in encoder.modules() if hasattr(module, "num_heads")
+        ]  # of which weights tell nothing
+        how = self.pool, self.block, list(self.mean), list(self.std), self.batch_size
+        return key_of(
+            weights_hash(encoder), repr(encoder), heads, how, data, torch.device(device).type, torch.get_num_threads()
+        )
+
+    def _features(self, task: Task, measure: Measure, key: str | None) -> FeatureSet:
+        def compute() -> np.ndarray:
+            return measure(task.batches(self.batch_size))
+
+        features = task.feature_set(compute() if key is None else self.cache.get(key, compute))
+        if self.stains is None:
             return features
         return replace(features, shifted=self.stains.splits(task, measure, self.batch_size))
 
@@ -123,26 +160,23 @@ class Probes:
         return extract(encoder, batches, device=device, mean=self.mean, std=self.std)
 
 
+def fitting(
+    name: str, task: Task | SegmentationTask, protocols: Mapping[str, ProbeProtocol | SegmentationHeads]
+) -> dict[str, ProbeProtocol | SegmentationHeads]:
+    """The protocols that run on a task of this kind; UserError where there is none."""
+    masks, slides = isinstance(task, SegmentationTask), isinstance(task, BagTask)
+    fit = {
+        key: protocol
+        for key, protocol in protocols.items()
+        if isinstance(protocol, SegmentationHeads) == masks and (slides or not getattr(protocol, "only_slides", False))
+    }
+    if not fit:
+        kind, such = ("of masks", "seg_linear") if masks else ("of slides" if slides else "of images", "linear")
+        raise UserError(f"Task {name} is {kind}, which none of the protocols {', '.join(protocols)} is for: "
+                        f"name one that is too, as in probe=[{','.join([*protocols, such])}].")  # fmt: skip
+    return fit
+
+
 def unsupervised(features_ND: np.ndarray) -> dict[str, float]:
     """RankMe (higher is better) and ODCorr (lower is better), by their keys in metrics.jsonl."""
     return {"unsupervised/rankme": rankme(features_ND), "unsupervised/odcorr": odcorr(features_ND)}
-
-
-def _outcome(features: FeatureSet, by_protocol: dict[str, ProtocolResult]) -> TaskOutcome:
-    split, samples = features.final()
-    results: dict[str, float] = {}
-    predictions = {
-        "classes": np.array(features.classes),
-        "split": np.array(split),
-        "ids": samples.ids_N,
-        "groups": samples.groups_N,
-        "labels": samples.labels_N,
-    }
-    for protocol, result in by_protocol.items():
-        found = {key: value for key, value in result.results.items() if key.split("/")[0] not in features.shifted}
-        results |= {f"{protocol}/{key}": value for key, value in (found | flips(features, result)).items()}
-        if split in result.scores:
-            predictions[f"{protocol}_scores"] = result.scores[split]
-        predictions |= {f"{protocol}_{key}": array for key, array in result.arrays.items()}
-        predictions |= {f"{protocol}_{key}": np.array(value) for key, value in result.chosen.items()}
-    return TaskOutcome(results, predictions)

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from pathssl.metrics import balanced_accuracy
+from pathssl.metrics import auroc, balanced_accuracy, f1
 
 
 @dataclass(frozen=True)
@@ -71,9 +71,12 @@ class ProbeProtocol(Protocol):
 
 
 def scored(features: FeatureSet, scores: dict[str, np.ndarray], chosen: dict[str, float]) -> ProtocolResult:
-    """The protocol's result: balanced accuracy of the class with the highest score (the first one, at a draw)."""
-    results = {
-        f"{name}/balanced_accuracy": balanced_accuracy(split.labels_N, scores[name].argmax(axis=1))
-        for name, split in features.evaluated().items()
-    }
+    """The protocol's result: balanced accuracy and F1 of the class with the highest score (the first one, at a draw), and AUROC."""
+    results: dict[str, float] = {}
+    for name, split in features.evaluated().items():
+        predictions_N = scores[name].argmax(axis=1)
+        results[f"{name}/balanced_accuracy"] = balanced_accuracy(split.labels_N, predictions_N)
+        results[f"{name}/f1"] = f1(split.labels_N, predictions_N)
+        if (area := auroc(split.labels_N, scores[name])) is not None:
+            results[f"{name}/auroc"] = area
     return ProtocolResult(results, scores, chosen)

@@ -3,6 +3,7 @@
 Axes: B images of a batch, N of the set, H and W pixels, C = 3 colours.
 """
 
+import hashlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -51,6 +52,16 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def hash(self) -> str | None:
+        """Of the files' places, sizes and times and of the images' size; None where the images are no files."""
+        digest = hashlib.blake2b(f"{self.image_px}".encode(), digest_size=16)
+        for path in self.paths:
+            if not path.is_file():
+                return None
+            stat = path.stat()
+            digest.update(f"\n{path.absolute()} {stat.st_size} {stat.st_mtime_ns}".encode())
+        return digest.hexdigest()
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
         """(B, image_px, image_px, 3) uint8, in the order of the paths."""

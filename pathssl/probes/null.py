@@ -1,4 +1,4 @@
-"""What colour alone gives: the row that every encoder must beat.
+"""What colour alone gives, a row that every encoder must beat, and the names of all such rows.
 
 Axes: B images of a batch, N of the set, C colours; H, W pixels; V the 256 values of a pixel.
 """
@@ -9,8 +9,10 @@ import numpy as np
 from einops import rearrange
 from PIL import Image
 
+from pathssl.records import NULLS
+
 BINS = 10  # for each colour, so 30 numbers an image: our choice
-SUFFIX = "colour_histogram"
+RANDOM, COLOUR = NULLS
 
 
 def colour_histogram(batches: Iterable[np.ndarray]) -> np.ndarray:

@@ -95,6 +95,10 @@ class Task:
         """Which sample each image is of: each is one by itself."""
         return self.ids_N
 
+    def data_hash(self) -> str | None:
+        """Of which images these are, by their files' places, sizes and times, and how they are resampled; None: not known."""
+        return self.images.hash()
+
     def describe(self) -> dict:
         """What the task is made of, for records: classes, samples and groups of each split, where val comes from."""
         splits = {}

@@ -3,13 +3,16 @@
 import csv
 import io
 
+from pathssl.records import NULLS
 from pathssl.report import words
 from pathssl.report.comparison import Comparison, Reading, Verdict
 from pathssl.report.coverage import Account
+from pathssl.report.nulls import NullTable
 from pathssl.report.statistics import Estimate
 from pathssl.report.study import Study
 from pathssl.report.tables import run_rows, state_counts
 
+NULL_ROWS = ("initialisation", *(words.name(null) for null in NULLS))
 _NAMED = 10  # slides that a sentence of the Markdown names
 
 
@@ -69,6 +72,24 @@ def faults_csv(slides: Account) -> str:
     return csv_text(lines)
 
 
+def nulls_csv(tables: list[NullTable]) -> str:
+    """One line for each metric and row, with intervals over cases."""
+    lines = []
+    for table in tables:
+        for row in table.rows:
+            line = {
+                "metric": table.key,
+                "row": row.name,
+                "kind": "null" if row.arm is None else "arm",
+                "runs": row.value.n,
+            }
+            line |= {"samples": table.samples, "cases": table.cases} | _columns("value", row.value)
+            for null in NULL_ROWS:
+                line |= _columns(f"minus_{null}", row.differences.get(null))
+            lines.append(line)
+    return csv_text(lines)
+
+
 def csv_text(lines: list[dict]) -> str:
     """The lines under the names of their columns, which are those of the first; empty where there is none."""
     text = io.StringIO()
@@ -86,6 +107,7 @@ def markdown(
     answers: list[Verdict],
     gain: str | None,
     slides: Account,
+    nulls: list[NullTable],
 ) -> str:
     """The verdict, the arms' tables and what was seen of the slides, for a README or an issue."""
     lines = [f"# {_plain(study.name)}", ""]
@@ -117,7 +139,20 @@ def markdown(
             ]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    return "\n".join(lines + _slides(study, slides))
+    return "\n".join(lines + _nulls(nulls) + _slides(study, slides))
+
+
+def _nulls(tables: list[NullTable]) -> list[str]:
+    lines = ["## Beside what has learned nothing", "", "Intervals are 95 %, over cases.", ""] if tables else []
+    for table in tables:
+        digits = words.decimals(row.value.value for row in table.rows)
+        lines += [f"| {words.full_title(table.key)} | value | {' | '.join(f'minus {null}' for null in table.nulls)} |"]
+        lines += [f"|---|---:|{'---:|' * len(table.nulls)}"]
+        for row in table.rows:
+            changes = [words.change(row.differences[null], digits) if row.differences else "—" for null in table.nulls]
+            lines.append(f"| {_plain(row.name)} | {words.interval(row.value, digits)} | {' | '.join(changes)} |")
+        lines += ["", *(f"- {_plain(sentence)}" for sentence in table.sentences), ""]
+    return lines
 
 
 def _slides(study: Study, slides: Account) -> list[str]:

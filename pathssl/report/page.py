@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pathssl.files import write_atomic
+from pathssl.records import of_null
 from pathssl.report import charts, exports, tables, words
 from pathssl.report.comparison import (
     LEVEL,
@@ -20,10 +21,12 @@ from pathssl.report.comparison import (
 )
 from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
+from pathssl.report.nulls import NullTable, null_tables
 from pathssl.report.pictures import strips
 from pathssl.report.study import Study, read_study
 from pathssl.report.templates import render
 
+_UNCHARTED = ("/f1", "/auroc")  # beside balanced accuracy, unless the study asks for them
 _STRIPS = {"patches.png": "Sampled patches", "views.png": "Their augmented views"}
 
 
@@ -38,13 +41,15 @@ def write_report(folder: Path) -> Path:
     answers = verdicts(comparisons[0]) if comparisons else []
     gain = gain_sentence(comparisons[0]) if comparisons else None
     slides = account(study, reading.runs)
+    nulls = null_tables(study, reading)
     target = study.folder / "report"
     write_atomic(target / "arms.csv", exports.arms_csv(comparisons))
     write_atomic(target / "runs.csv", exports.runs_csv(study))
     write_atomic(target / "coverage.csv", exports.coverage_csv(slides))
     write_atomic(target / "faults.csv", exports.faults_csv(slides))
-    write_atomic(target / "report.md", exports.markdown(study, reading, comparisons, answers, gain, slides))
-    write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain, slides))
+    write_atomic(target / "nulls.csv", exports.nulls_csv(nulls))
+    write_atomic(target / "report.md", exports.markdown(study, reading, comparisons, answers, gain, slides, nulls))
+    write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain, slides, nulls))
     return target / "index.html"
 
 
@@ -55,6 +60,7 @@ def _page(
     answers: list[Verdict],
     gain: str | None,
     slides: Account,
+    nulls: list[NullTable],
 ) -> str:
     styles = {arm: style for style, arm in enumerate(study.arms)}
     return render(
@@ -74,6 +80,7 @@ def _page(
         names=words.distinct_names(study.arms),
         common=words.common_overrides(study.arms),
         comparisons=[_arms_table(comparison, styles) for comparison in comparisons],
+        nulls=[(table, words.decimals(row.value.value for row in table.rows)) for table in nulls],
         groups=_chart_groups(study, reading),
         throughput=tables.throughput(study),
         pictures=[(caption, strips(study, name)) for name, caption in _STRIPS.items()],
@@ -143,8 +150,8 @@ def _scale(estimates: list, values: list[float], width: float) -> charts.Axis | 
 
 def _chart_groups(study: Study, reading: Reading) -> list[dict]:
     """Charts under their headings: each probe task, measures without labels, the loss."""
-    probes = study.keys("probe/")
     asked = {key: i for i, key in enumerate(study.metrics)}
+    probes = [key for key in study.keys("probe/") if key in asked or not (of_null(key) or key.endswith(_UNCHARTED))]
     tasks = dict.fromkeys(
         key.split("/")[1] for key in sorted(probes, key=lambda key: (asked.get(key, len(asked)), key))
     )

@@ -16,7 +16,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import optimize, stats
+
+POWER, ALPHA = 0.8, 0.05  # of the two-sided test by which a difference is planned
+_MOST_SEEDS = 1000
 
 
 @dataclass(frozen=True)
@@ -72,3 +75,38 @@ def _estimate(value: float, inverse_n: float, n: int, spread: Spread, level: flo
         return Estimate(value, None, None, n)
     half = float(stats.t.ppf((1 + level) / 2, spread.df)) * spread.sd * inverse_n**0.5
     return Estimate(value, value - half, value + half, n)
+
+
+def sd_interval(spread: Spread, level: float) -> tuple[float, float]:
+    """Bounds of the standard deviation itself, from chi-square: with few degrees of freedom it is hardly known."""
+    low, high = stats.chi2.ppf([(1 + level) / 2, (1 - level) / 2], spread.df)
+    return spread.sd * (spread.df / low) ** 0.5, spread.sd * (spread.df / high) ** 0.5
+
+
+def power_of(effect: float, seeds: int) -> float:
+    """How often Student's two-sided t test at ALPHA finds a difference of `effect` standard deviations between two arms of `seeds` each.
+
+    From the noncentral t distribution with 2 (n - 1) degrees of freedom and noncentrality effect sqrt(n / 2) (Cohen, "Statistical power
+    analysis", 1988, chapter 2).
+    """
+    df, noncentrality = 2 * (seeds - 1), effect * (seeds / 2) ** 0.5
+    critical = stats.t.ppf(1 - ALPHA / 2, df)
+    if noncentrality > 10 * critical:  # it is found always, and SciPy's series end in NaN
+        return 1.0
+    return float(stats.ncf.sf(critical**2, 1, df, noncentrality**2))  # of t squared: both tails at once
+
+
+def detectable(seeds: int) -> float:
+    """The difference, in standard deviations between seeds, that two arms of `seeds` show with POWER."""
+    return float(optimize.brentq(lambda effect: power_of(effect, seeds) - POWER, 1e-6, 100.0))
+
+
+def seeds_needed(effect: float) -> int | None:
+    """How many seeds in each of two arms show a difference of `effect` standard deviations with POWER; None above a thousand."""
+    low, high = 2, _MOST_SEEDS
+    if effect <= 0 or power_of(effect, high) < POWER:
+        return None
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if power_of(effect, middle) >= POWER else (middle + 1, high)
+    return low

@@ -169,8 +169,8 @@ def _columns(rows: list[dict]) -> dict[str, Series]:
 
 
 def _sensible(measured: list[str]) -> list[str]:
-    """What to compare where no experiment file says: balanced accuracies on test sets, linear first; RankMe, ODCorr."""
-    tests = [key for key in measured if key.startswith("probe/") and "/test/" in key]
-    accuracies = [key for key in tests if key.endswith("/test/balanced_accuracy")] or tests
+    """What to compare where no experiment file says: balanced accuracies and Dice on test sets, linear first; RankMe, ODCorr."""
+    tests = [key for key in measured if key.startswith("probe/") and "/test/" in key and not records.of_null(key)]
+    accuracies = [key for key in tests if key.endswith(("/test/balanced_accuracy", "/test/dice"))] or tests
     unlabelled = [key for key in ("unsupervised/rankme", "unsupervised/odcorr") if key in measured]
-    return sorted(accuracies, key=lambda key: ("/linear/" not in key, key)) + unlabelled
+    return sorted(accuracies, key=lambda key: ("linear/" not in key, key)) + unlabelled

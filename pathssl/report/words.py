@@ -11,7 +11,11 @@ _NAMES = {
     "odcorr": "ODCorr",
     "auroc": "AUROC",
     "f1": "F1",
+    "dice": "Dice",
+    "miou": "mIoU",
     "knn": "k-NN",
+    "seg_linear": "linear segmentation",
+    "seg_conv": "convolutional segmentation",
     "patches_per_s": "patches per second",
 }
 

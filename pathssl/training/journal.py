@@ -85,7 +85,7 @@ class Journal:
                 protocols=sorted(self.probes.protocols),
             )
         for key, value in outcome.metrics.items():
-            if key.endswith("test/balanced_accuracy") or key.startswith("unsupervised/"):
+            if key.endswith(("test/balanced_accuracy", "test/dice")) or key.startswith("unsupervised/"):
                 log.info("step %6d  %s %.3f", step, key, value)
         return outcome.metrics | {"probe_time_s": time.perf_counter() - start_s}
 

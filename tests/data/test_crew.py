@@ -13,6 +13,8 @@ from small_loader import BATCH, FOUR, SINGLE, digest, loader, reader
 
 from pathssl.data import crew
 
+REGIONS = [pytest.param(SINGLE, id="single"), pytest.param(FOUR, id="regions", marks=pytest.mark.slow)]
+
 
 def _workers():
     """The process numbers of this process's workers."""
@@ -20,7 +22,7 @@ def _workers():
     return [int(pid) for pid in listed.split()]
 
 
-@pytest.mark.parametrize("region", [SINGLE, FOUR], ids=["single", "regions"])
+@pytest.mark.parametrize("region", REGIONS)
 def test_killed_workers_are_replaced_and_change_nothing(index, region, caplog):
     base = digest(loader(index, 0, region).batches(0, 40))
     before = set(_workers())
@@ -54,7 +56,7 @@ def _deadly(tmp_path, monkeypatch, condition, by="SIGSEGV"):
     monkeypatch.setattr(crew, "WORK", "deadly:work")
 
 
-@pytest.mark.parametrize("region", [SINGLE, FOUR], ids=["single", "regions"])
+@pytest.mark.parametrize("region", REGIONS)
 def test_a_patch_that_kills_its_reader_is_replaced_like_a_damaged_one(index, region, tmp_path, monkeypatch):
     victim = reader(index, region).sampler.sample(0, np.arange(16 * BATCH))
     k, x0 = int(victim.slide[19]), int(victim.x0[19])

@@ -21,7 +21,7 @@ REGIONS = {
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", params=["synthetic", "real"])
+@pytest.fixture
 def slides(request, cohort):
     """JPEG slides; the synthetic ones are 0.5 um per pixel with levels, the real one 0.499 without."""
     if request.param == "real" and not SHARED.is_file():
@@ -58,7 +58,7 @@ def _hashes(loader, first=0):
     return found
 
 
-@pytest.mark.parametrize("name", REGIONS)
+@pytest.mark.parametrize(("slides", "name"), [("synthetic", "single"), ("real", "four")], indirect=["slides"])
 def test_the_first_2000_patches_are_the_same_bytes_however_they_are_read(slides, name, tmp_path):
     def made(**how):
         return _loader(slides, tmp_path, name, **how)

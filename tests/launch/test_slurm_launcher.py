@@ -39,7 +39,7 @@ def launched(folder, *overrides, env, program="train.py"):
     """`python train.py OVERRIDES -m`, and the seconds that it computed: how long the prompt is away, if nobody else wants the cores."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     command = [sys.executable, program, *overrides, "-m"]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=600, check=False)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return done, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

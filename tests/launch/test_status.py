@@ -158,6 +158,7 @@ def test_states_of_slurm_that_nobody_knows_count_as_alive():
 # ---- as it is typed
 
 
+@pytest.mark.slow
 def test_a_killed_run_is_shown_as_lost(small, tmp_path):
     line = [sys.executable, str(ROOT / "train.py"), *small, "train.patches=80000", "train.log_every=0.0001"]
     with subprocess.Popen(line, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:

@@ -105,6 +105,7 @@ def test_sinkhorn_knopp_takes_at_least_one_iteration():
         SinkhornKnopp(0)
 
 
+@pytest.mark.slow
 def test_two_processes_with_unequal_shares_equal_one_with_all_rows(scores, tmp_path):
     np.save(tmp_path / "scores.npy", scores.numpy())
     np.save(tmp_path / "shares.npy", SHARES)

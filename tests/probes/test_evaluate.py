@@ -12,7 +12,11 @@ from pathssl.metrics import balanced_accuracy, odcorr, rankme
 from pathssl.probes.evaluate import Probes, unsupervised
 from pathssl.probes.knn import KNN
 from pathssl.probes.linear import Linear
+from pathssl.probes.segmentation.protocol import linear_heads
+from pathssl.probes.segmentation.task import SegmentationTask
 
+HEADS = {"runs": 1, "steps": 1, "batch_size": 1, "lr": 1, "lr_power": 0, "weight_decay": 0, "checks": 1}
+HEADS |= {"standardise": False}
 NORM = {"batch_size": 16, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 
@@ -43,10 +47,12 @@ def run(task, protocols, encoder, held_out=None, with_nulls=False):
 def test_the_keys_are_those_of_the_run_folder(task, protocols, encoder, held_out):
     outcome = run(task, protocols, encoder, held_out)
     assert sorted(outcome.metrics) == [
-        "probe/colours/knn/test/balanced_accuracy",
-        "probe/colours/knn/val/balanced_accuracy",
-        "probe/colours/linear/test/balanced_accuracy",
-        "probe/colours/linear/val/balanced_accuracy",
+        *(
+            f"probe/colours/{protocol}/{split}/{metric}"
+            for protocol in ("knn", "linear")
+            for split in ("test", "val")
+            for metric in ("auroc", "balanced_accuracy", "f1")
+        ),
         "unsupervised/odcorr",
         "unsupervised/rankme",
     ]
@@ -67,6 +73,9 @@ def test_the_stored_predictions_give_the_reported_number_again_without_pickles(t
     for protocol in protocols:
         again = balanced_accuracy(stored["labels"], stored[f"{protocol}_scores"].argmax(axis=1))
         assert again == outcome.results[f"{protocol}/test/balanced_accuracy"]
+        confusion = stored[f"{protocol}_confusion"]
+        assert confusion.sum(axis=1).tolist() == [8, 8, 8]
+        assert (confusion.diagonal() / 8).mean() == pytest.approx(again)
     assert stored["knn_k"] in (1, 5) and stored["linear_C"] in (0.01, 1)
 
 
@@ -78,6 +87,23 @@ def test_the_colour_null_stands_beside_and_does_not_depend_on_the_encoder(task, 
     assert first.metrics[key] == second.metrics[key] > 0.95
     assert second.metrics["probe/colours/linear/test/balanced_accuracy"] == pytest.approx(1 / 3)
     assert "linear_colour_histogram_scores" in first.tasks["colours"].predictions
+
+
+def test_random_weights_stand_beside_made_once_or_are_the_encoder_itself(task, protocols, encoder):
+    made = []
+
+    def random_weights():
+        made.append(nn.Sequential(nn.AvgPool2d(4), nn.Flatten(), nn.Linear(48, 12)))
+        return made[-1]
+
+    probes = Probes({"colours": task}, protocols, held_out_NHWC=None, **NORM | {"random_weights": random_weights})
+    outcome = probes.run(encoder, device="cpu", with_nulls=True)
+    (other,) = made
+    key = "probe/colours/knn{}/test/auroc"
+    assert outcome.metrics[key.format("_random_weights")] == run(task, protocols, other).metrics[key.format("")]
+    assert not any("random_weights" in name for name in probes.run(encoder, device="cpu", with_nulls=False).metrics)
+    itself = run(task, protocols, encoder, with_nulls=True).metrics
+    assert itself[key.format("_random_weights")] == itself[key.format("")] == outcome.metrics[key.format("")]
 
 
 def test_probing_twice_gives_the_same_numbers(task, protocols, encoder, held_out):
@@ -105,3 +131,11 @@ def test_fewer_held_out_patches_than_features_are_refused(task, protocols, encod
 def test_tasks_without_a_protocol_are_refused(task):
     with pytest.raises(UserError, match=r"no protocol: give probe=\[linear\]"):
         Probes({"colours": task}, {}, held_out_NHWC=None, **NORM)
+
+
+def test_a_task_without_a_protocol_of_its_kind_is_refused(task, protocols):
+    with pytest.raises(UserError, match=r"Task colours is of images.*probe=\[masks,linear\]"):
+        Probes({"colours": task}, {"masks": linear_heads(**HEADS)}, held_out_NHWC=None, **NORM)
+    task.__class__ = SegmentationTask
+    with pytest.raises(UserError, match=r"Task colours is of masks.*probe=\[knn,linear,seg_linear\]"):
+        Probes({"colours": task}, protocols, held_out_NHWC=None, **NORM)

@@ -102,6 +102,7 @@ def test_the_page_is_one_file_and_may_not_fetch_anything(page):
         "runs.csv",
         "coverage.csv",
         "faults.csv",
+        "nulls.csv",
         "report.md",
     }
 
@@ -194,6 +195,7 @@ def test_reading_a_study_imports_neither_torch_nor_hydra():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_a_hundred_runs_of_ten_thousand_lines_take_less_than_20_seconds(tmp_path):
     template = write_run_once(tmp_path)
     for arm in range(20):

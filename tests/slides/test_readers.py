@@ -185,6 +185,7 @@ print(slide.reader, slide.read(0, 0, 0.25, 64).shape, cucim_reader.available()[0
     assert _python(code, path).strip() == "cucim (64, 64, 3) True"
 
 
+@pytest.mark.slow
 def test_cucim_imported_but_not_made_ready_before_torch_is_not_used(tmp_path, pixels):
     path = write_pyramid(tmp_path / "slide.tif", pixels, compression="jpeg")
     code = """

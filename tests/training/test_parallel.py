@@ -13,6 +13,8 @@ import torch
 from pathssl.training.parallel import MODES, as_written
 from pathssl.training.state import gather, restore
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def together(tmp_path_factory) -> Path:
@@ -75,14 +77,13 @@ def test_a_state_goes_on_to_the_bit_and_changes_layouts(kind, together):
         assert_close(again["optimiser"][name], kept, 0.0)
 
 
-@pytest.mark.parametrize("how", ["activation_checkpointing", pytest.param("compile", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("how", ["activation_checkpointing", "compile"])
 def test_how_a_step_is_computed_does_not_change_what_is_learned(how):
     one, other = (steps.taken(steps.build("dinov2_koleo"), "ddp", accumulate=1, **{how: on}) for on in (False, True))
     assert steps.run(one, 0, 3) == pytest.approx(steps.run(other, 0, 3), abs=1e-5)
     assert_close(one.objective.state_dict(), other.objective.state_dict(), 1e-5)
 
 
-@pytest.mark.slow
 def test_all_blocks_are_compiled_however_many_rates_of_stochastic_depth_there_are(monkeypatch):
     monkeypatch.setattr(torch.nn.Module, "compile", partialmethod(torch.nn.Module.compile, backend="eager"))
     torch._dynamo.reset()
@@ -91,7 +92,6 @@ def test_all_blocks_are_compiled_however_many_rates_of_stochastic_depth_there_ar
         steps.run(step, 0, 2)
 
 
-@pytest.mark.slow
 def test_a_compiled_run_goes_on_to_the_bit_whatever_was_computed_in_between():
     def fresh():
         torch._dynamo.reset()

@@ -91,8 +91,8 @@ def test_tasks_of_images_are_passed_over_and_it_alone_is_refused_for_them(task):
     encoder = torch.nn.Sequential(torch.nn.AvgPool2d(4), torch.nn.Flatten())
     both = {"linear": Linear(c_grid=[1], tolerance=1e-4, max_iterations=100), "slide_abmil": attention()}
     metrics = Probes({"colours": task}, both, **norm).run(encoder, device="cpu", with_nulls=False).metrics
-    assert len(metrics) == 2 and all("/linear/" in key for key in metrics)
-    with pytest.raises(UserError, match="Task colours is of images, and slide_abmil takes slides"):
+    assert len(metrics) == 6 and all("/linear/" in key for key in metrics)
+    with pytest.raises(UserError, match="Task colours is of images, which none of the protocols slide_abmil is for"):
         Probes({"colours": task}, {"slide_abmil": attention()}, **norm)
 
 

@@ -1,0 +1,114 @@
+"""Arms beside what has learned nothing: the values, intervals over the same cases, and a sentence where an arm does not beat a null."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_study import ACCURACY, DEMO, write_study
+
+from pathssl import records
+from pathssl.metrics import balanced_accuracy
+from pathssl.metrics.bootstrap import balanced_accuracies, interval
+from pathssl.report.comparison import choose_reading
+from pathssl.report.nulls import null_tables
+from pathssl.report.page import write_report
+from pathssl.report.study import read_study
+
+CASES, EACH = 40, 6
+LABELS = np.repeat(np.arange(CASES) % 3, EACH)
+GROUPS = np.repeat([f"case{k}" for k in range(CASES)], EACH)
+
+
+def scores(accuracy, seed):
+    """(N, 3) whose highest is right with this probability."""
+    rng = np.random.default_rng(seed)
+    predictions = np.where(rng.random(len(LABELS)) < accuracy, LABELS, rng.integers(0, 3, len(LABELS)))
+    return np.eye(3)[predictions] * 0.8 + 0.2 / 3
+
+
+def add_predictions(run: Path, at_end: float, seed: int, *, ids=None) -> None:
+    probes = records.read_probes(run)
+    for probe in (probes[0], probes[-1]):
+        predictions = {
+            "classes": np.array(["a", "b", "c"]),
+            "split": np.array("test"),
+            "labels": LABELS,
+            "groups": GROUPS,
+        }
+        predictions["ids"] = np.array([f"{k}.png" for k in range(len(LABELS))]) if ids is None else ids
+        predictions["linear_scores"] = scores(at_end if probe["step"] else 0.3, seed)
+        if not probe["step"]:
+            predictions |= {
+                "linear_random_weights_scores": scores(0.3, seed + 50),
+                "linear_colour_histogram_scores": scores(0.5, 99),
+            }
+        fields = {key: probe[key] for key in ("step", "patches_seen", "task", "results")}
+        records.write_probe(run, **fields, predictions=predictions)
+
+
+@pytest.fixture
+def study(tmp_path):
+    folder = write_study(tmp_path / "demo", {"teacher=m0.9": 0.0, "teacher=m0.99": 0.0}, report=DEMO)
+    for run in records.find_runs(folder):
+        good = run.parent.name == "teacher=m0.9"
+        add_predictions(run, 0.9 if good else 0.5, records.seed_of(run) + (0 if good else 10))
+    return folder
+
+
+def tables_of(folder):
+    read = read_study(folder)
+    return null_tables(read, choose_reading(read))
+
+
+def test_every_row_is_the_mean_over_seeds_with_the_interval_over_cases(study):
+    (table,) = tables_of(study)  # k-NN has no predictions here
+    assert table.key == ACCURACY and (table.samples, table.cases) == (240, 40)
+    assert [row.name for row in table.rows] == ["teacher=m0.9", "teacher=m0.99", "random weights", "colour histogram"]
+    good = table.rows[0]
+    found = [scores(0.9, seed).argmax(axis=1) for seed in (0, 1)]
+    assert good.value.n == 2 and good.value.value == pytest.approx(
+        np.mean([balanced_accuracy(LABELS, one) for one in found])
+    )
+    draws = np.mean([balanced_accuracies(LABELS, one, GROUPS, 3) for one in found], axis=0)
+    assert (good.value.low, good.value.high) == pytest.approx(interval(draws))
+    colour = balanced_accuracies(LABELS, scores(0.5, 99).argmax(axis=1), GROUPS, 3)
+    difference = good.differences["colour histogram"]
+    assert (difference.low, difference.high) == pytest.approx(interval(draws - colour))
+    assert difference.low > 0
+
+
+def test_an_arm_that_does_not_beat_a_null_is_told(study):
+    (table,) = tables_of(study)
+    (sentence,) = table.sentences
+    assert sentence.startswith(
+        "teacher=m0.99 does not beat colour histogram in balanced accuracy (synthetic, linear, test): "
+    )
+
+
+def test_a_run_that_began_from_weights_has_a_row_for_them(study):
+    for run in records.find_runs(study):
+        text = (run / "config.yaml").read_text()
+        (run / "config.yaml").write_text(text + "init: {path: weights.pth}\n")
+    (table,) = tables_of(study)
+    assert "initialisation" in [row.name for row in table.rows] and "initialisation" in table.nulls
+
+
+def test_predictions_of_other_samples_are_not_compared(study):
+    add_predictions(records.find_runs(study)[0], 0.9, 0, ids=np.array([f"other{k}.png" for k in range(len(LABELS))]))
+    assert tables_of(study) == []
+
+
+def test_page_csv_and_markdown_hold_the_same_numbers(study):
+    page = write_report(study).read_text()
+    (table,) = tables_of(study)
+    assert "Beside what has learned nothing" in page and table.sentences[0] in page
+    rows = list(csv.DictReader((study / "report" / "nulls.csv").open()))
+    assert [row["row"] for row in rows] == [row.name for row in table.rows]
+    assert float(rows[0]["minus_random weights_low"]) == table.rows[0].differences["random weights"].low
+    assert f"| random weights | {table.rows[2].value.value:.3f} [" in (study / "report" / "report.md").read_text()
+
+
+def test_without_predictions_there_is_no_table(tmp_path):
+    folder = write_study(tmp_path / "demo", {"teacher=m0.9": 0.0}, report=DEMO)
+    assert tables_of(folder) == [] and "learned nothing" not in write_report(folder).read_text()
