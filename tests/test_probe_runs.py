@@ -87,7 +87,7 @@ def test_each_protocol_runs_on_the_tasks_of_its_kind_and_masks_join_in_the_repor
     measures = {f"seg_linear/{split}/{name}" for split in ("val", "test") for name in ("dice", "miou")}
     assert found[8, "synthetic_nuclei"] == measures
     assert found[0, "synthetic_nuclei"] == measures | {
-        key.replace("linear", "linear_colour_histogram") for key in measures
+        key.replace("linear", f"linear_{null}") for key in measures for null in ("random_weights", "colour_histogram")
     }
     assert {key.split("/")[0] for key in found[4, "synthetic"]} == {"knn"}
     counts = read_predictions(run, 8, "synthetic_nuclei")["seg_linear_confusion"]
@@ -110,8 +110,7 @@ def test_what_cannot_be_probed_is_said(words, says, tmp_path):
     assert done.returncode == 2 and says in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_protocol_that_has_no_number_for_a_task_is_not_run_again_each_time(run, trained, capsys):
+def test_a_protocol_that_takes_other_tasks_is_not_waited_for(run, trained, capsys):
     line = [o for o in trained[0] if o.startswith(("data.cohort", "task.", "cache_dir", "augmentation"))]
-    for new in (True, False):
-        rows = answer(capsys, run, *line, "probe=[knn,slide_abmil]")["probed"]
-        assert [row["new"] for row in rows] == [new] * 3
+    rows = answer(capsys, run, *line, "probe=[knn,slide_abmil]")["probed"]
+    assert [row["new"] for row in rows] == [False] * 3
