@@ -60,7 +60,6 @@ def probe_late(run: Path) -> list[int]:
                     task=task,
                     results=result.results,
                     predictions=result.predictions,
-                    protocols=sorted(probes.protocols),
                 )
             unsupervised = {
                 key.split("/", 1)[1]: value for key, value in outcome.metrics.items() if key.startswith("unsupervised/")

@@ -87,7 +87,6 @@ class Journal:
                 task=task,
                 results=result.results,
                 predictions=result.predictions,
-                protocols=sorted(self.probes.protocols),
             )
         for key, value in outcome.metrics.items():
             if key.endswith(("test/balanced_accuracy", "test/dice")) or key.startswith("unsupervised/"):
