@@ -16,6 +16,8 @@ from pathssl.bench.verb import WHAT, bench, size
 from pathssl.errors import INTERRUPTED, UserError
 from pathssl.launch.verbs import add_launch_verbs
 
+_TIMM = "timm:"
+
 
 def main(arguments: Sequence[str]) -> int:
     """The exit code: 0, 1 where it failed, 2 where it was called wrongly."""
@@ -219,11 +221,11 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _add_probe(verbs) -> None:
-    help_ = "probe the checkpoints of runs, or a file of weights; what is there already is kept, so it can be repeated and shared by jobs"
+    help_ = "probe the checkpoints of runs, a file of weights, or timm:NAME; what is there already is kept, so jobs can share and repeat it"
     example = "probe outputs/demo 'task=[folder]' task.folder.path=DIR --part 1/8"
     parser = _verb(verbs, "probe", help_, example, _probe)
-    help_ = "studies, runs, or a file of weights (and model.name=...); overrides as for train.py: other tasks and protocols than the runs'"
-    parser.add_argument("words", nargs="+", metavar="FOLDER|FILE|KEY=VALUE", help=help_)
+    help_ = "studies, runs, a file of weights (and model.name=...), timm:NAME; overrides as for train.py: other tasks and protocols"
+    parser.add_argument("words", nargs="+", metavar="FOLDER|FILE|timm:NAME|KEY=VALUE", help=help_)
     parser.add_argument("--part", metavar="K/N", default="1/1", help="this share of the checkpoints alone")
     parser.add_argument("--again", action="store_true", help="probe what is probed already too")
     help_ = "what a run with probe.where=job starts: everything that its checkpoints lack; may be repeated"
@@ -235,17 +237,18 @@ def _probe(options: argparse.Namespace) -> dict[str, Any]:
     # The name of an arm, and so a run's folder, has a = too.
     paths = [Path(word) for word in options.words if "=" not in word or Path(word).exists()]
     overrides = [word for word in options.words if Path(word) not in paths]
+    published = [str(path).removeprefix(_TIMM) for path in paths if str(path).startswith(_TIMM)]
     files = [path for path in paths if path.suffix in (".safetensors", ".pth", ".pt")]
     if options.late:
         return _probe_late(paths, overrides, options.here)
-    if files and (len(paths) > 1 or options.part != "1/1"):
-        raise UserError(f"{files[0]}: a file of weights is probed by itself, and whole.")
-    config = compose(overrides) if overrides or files else None
+    if (files or published) and (len(paths) > 1 or options.part != "1/1"):
+        raise UserError(f"{paths[0]}: weights are probed by themselves, and whole.")
+    config = compose(overrides) if overrides or files or published else None
     _cucim_first()
-    from pathssl.probe_runs import flat, probe_runs, probe_weights
+    from pathssl.probe_runs import flat, probe_runs, probe_timm, probe_weights
 
-    if files:
-        metrics = probe_weights(files[0], config)
+    if files or published:
+        metrics = probe_weights(files[0], config) if files else probe_timm(published[0], config)
         return {"text": "\n".join(f"{key} {value:.4f}" for key, value in metrics.items()), **metrics}
     rows = probe_runs(paths, config, part=_part(options.part), again=options.again)
     lines = [f"{row['run']}  step {row['step']}  {key} {value:.4f}" for row in rows for key, value in flat(row).items()]

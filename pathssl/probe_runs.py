@@ -12,7 +12,7 @@ from pathssl import parts, sources
 from pathssl.errors import UserError
 from pathssl.export import load_teacher
 from pathssl.models.encoder import create_encoder
-from pathssl.models.weights import load_weights
+from pathssl.models.weights import create_pretrained, load_weights
 from pathssl.probes.evaluate import ProbeOutcome, Probes, fitting
 from pathssl.probes.task import Task
 from pathssl.records import find_runs, metric_key, read_predictions, read_probes, write_probe
@@ -49,6 +49,20 @@ def probe_weights(path: Path, config: Mapping[str, Any]) -> dict[str, float]:
     loaded = load_weights(encoder, path, strict=config["init"]["strict"])
     log.log(logging.WARNING if loaded.gaps else logging.INFO, "%s", loaded)
     return _outcome(encoder, config, config, sources.tasks(config), with_nulls=True, may_be_trained=True).metrics
+
+
+def probe_timm(name: str, config: Mapping[str, Any]) -> dict[str, float]:
+    """The same for the weights that timm publishes as `name`, on images in the colours that these were trained with."""
+    _check(config)
+    encoder, loaded = create_pretrained(name, {}, strict=config["init"]["strict"])
+    log.log(logging.WARNING if loaded.gaps else logging.INFO, "%s", loaded)
+    colours = {key: list(encoder.pretrained_cfg[key]) for key in ("mean", "std")}
+    own = {
+        **config,
+        "augmentation": config["augmentation"] | colours,
+        "model": config["model"] | {"name": name, "args": {}},
+    }
+    return _outcome(encoder, own, config, sources.tasks(config), with_nulls=True, may_be_trained=True).metrics
 
 
 def _check(config: Mapping[str, Any] | None) -> None:

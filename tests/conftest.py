@@ -82,3 +82,21 @@ def slurm(tmp_path_factory):
 
     with started(tmp_path_factory.mktemp("slurm") / "cluster") as client:
         yield client
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A cache of the hub that holds vit_tiny_patch16_224, with random weights, and no way out."""
+    import huggingface_hub
+    import timm
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    source = timm.create_model("vit_tiny_patch16_224")
+    folder = tmp_path / "models--timm--vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text("abc")
+    save_file(source.state_dict(), folder / "snapshots" / "abc" / "model.safetensors")
+    return source

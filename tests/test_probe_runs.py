@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 from programs import pathssl, train
+from safetensors.torch import save_file
 
-from pathssl.cli import main
+from pathssl.cli import compose, main
+from pathssl.probe_runs import probe_weights
 from pathssl.records import NULLS, find_runs, read_predictions, read_probes, read_rows
 
 STEPS = (0, 4, 8)
@@ -73,6 +75,21 @@ def test_a_file_of_weights_has_the_numbers_of_its_checkpoint(run, trained, capsy
     assert {key: said[key] for key in row} == row and any("stain_flips" in key for key in row)
 
 
+def test_a_name_of_timms_has_the_numbers_of_its_weights_in_the_colours_of_its_training(hub, trained, tmp_path, capsys):
+    line = [o for o in trained[0] if o.startswith(("data.cohort", "task.", "cache_dir"))] + ["probe=[knn]"]
+    said = answer(capsys, "timm:vit_tiny_patch16_224", *line)
+    save_file(hub.state_dict(), tmp_path / "weights.safetensors")
+    config = compose(line)
+    config["model"] = {**config["model"], "name": "vit_tiny_patch16_224", "args": {}}
+    config["augmentation"] |= {key: list(hub.pretrained_cfg[key]) for key in ("mean", "std")}
+    assert said == {"text": said["text"], **probe_weights(tmp_path / "weights.safetensors", config)}
+    assert (
+        main(["probe", "timm:vit_small_patch16_224", *line]) == 2
+        and "no usable pretrained weights" in capsys.readouterr().err
+    )
+    assert main(["probe", "timm:no_such_model", *line]) == 2 and "no_such_model" in capsys.readouterr().err
+
+
 def test_each_protocol_runs_on_the_tasks_of_its_kind_and_masks_join_in_the_report(run, trained, capsys):
     shutil.rmtree(run / "probes" / "step_00000004")
     masks = [f"task.synthetic_nuclei.{line[5:]}" for line in trained[0] if line.startswith("data.cohort")]
@@ -101,7 +118,7 @@ def test_each_protocol_runs_on_the_tasks_of_its_kind_and_masks_join_in_the_repor
     [
         (["nowhere"], "There is no run in nowhere"),
         (["outputs", "task=[]", "data=folder", "data.path=x"], "name a task"),
-        (["w.safetensors", "--part", "1/2"], "by itself, and whole"),
+        (["w.safetensors", "--part", "1/2"], "by themselves, and whole"),
     ],
 )
 def test_what_cannot_be_probed_is_said(words, says, tmp_path):

@@ -6,9 +6,7 @@ import os
 import pickle
 import re
 
-import huggingface_hub.constants
 import pytest
-import timm
 import torch
 import torch.nn.functional as F
 from einops import rearrange
@@ -379,20 +377,6 @@ def test_a_missing_file_and_a_file_of_another_kind_are_refused(tmp_path):
     (tmp_path / "w.npz").write_bytes(b"")
     with pytest.raises(UserError, match=r"w\.npz is not .*\.safetensors, \.pth"):
         load_weights(mini(PLAIN, 1), tmp_path / "w.npz", strict=False)
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A cache of the hub that holds vit_tiny_patch16_224, with random weights, and no way out."""
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    source = timm.create_model("vit_tiny_patch16_224")
-    folder = tmp_path / "models--timm--vit_tiny_patch16_224.augreg_in21k_ft_in1k"
-    (folder / "snapshots" / "abc").mkdir(parents=True)
-    (folder / "refs").mkdir()
-    (folder / "refs" / "main").write_text("abc")
-    save_file(source.state_dict(), folder / "snapshots" / "abc" / "model.safetensors")
-    return source
 
 
 def test_timms_published_weights_are_counted_and_their_resampling_told(hub):
