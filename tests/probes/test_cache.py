@@ -28,7 +28,13 @@ class Counted:
 
     def __init__(self, task, folder, **settings):
         self.cache = FeatureCache(folder, mib=10)
-        self.probes = Probes({"colours": task}, {"knn": KNN(ks=[1], temperature=0.07)}, held_out_NHWC=None, cache=self.cache, **NORM | settings)
+        self.probes = Probes(
+            {"colours": task},
+            {"knn": KNN(ks=[1], temperature=0.07)},
+            held_out_NHWC=None,
+            cache=self.cache,
+            **NORM | settings,
+        )
 
     def __call__(self, model):
         passes = []

@@ -48,7 +48,10 @@ def test_its_own_output_is_the_encoder_itself(encoder, images):
         torch.testing.assert_close(Embedding(encoder, pool="cls", block=None)(images), encoder(images))
 
 
-@pytest.mark.parametrize(("settings", "says"), [({"pool": "max", "block": None}, "features.pool=max"), ({"pool": "cls", "block": 3}, "0 to 2")])
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"pool": "max", "block": None}, "features.pool=max"), ({"pool": "cls", "block": 3}, "0 to 2")],
+)
 def test_what_there_is_not_is_refused(encoder, settings, says):
     with pytest.raises(UserError, match=says):
         Embedding(encoder, **settings)
