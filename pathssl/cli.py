@@ -4,6 +4,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pathssl.bench.verb import WHAT, bench, size
-from pathssl.errors import UserError
+from pathssl.errors import INTERRUPTED, UserError
 from pathssl.launch.verbs import add_launch_verbs
 
 
@@ -225,6 +226,9 @@ def _add_probe(verbs) -> None:
     parser.add_argument("words", nargs="+", metavar="FOLDER|FILE|KEY=VALUE", help=help_)
     parser.add_argument("--part", metavar="K/N", default="1/1", help="this share of the checkpoints alone")
     parser.add_argument("--again", action="store_true", help="probe what is probed already too")
+    help_ = "what a run with probe.where=job starts: everything that its checkpoints lack; may be repeated"
+    parser.add_argument("--late", action="store_true", help=help_)
+    parser.add_argument("--here", action="store_true", help="with --late: here, not in a job of SLURM's")
 
 
 def _probe(options: argparse.Namespace) -> dict[str, Any]:
@@ -232,6 +236,8 @@ def _probe(options: argparse.Namespace) -> dict[str, Any]:
     paths = [Path(word) for word in options.words if "=" not in word or Path(word).exists()]
     overrides = [word for word in options.words if Path(word) not in paths]
     files = [path for path in paths if path.suffix in (".safetensors", ".pth", ".pt")]
+    if options.late:
+        return _probe_late(paths, overrides, options.here)
     if files and (len(paths) > 1 or options.part != "1/1"):
         raise UserError(f"{files[0]}: a file of weights is probed by itself, and whole.")
     config = compose(overrides) if overrides or files else None
@@ -246,6 +252,28 @@ def _probe(options: argparse.Namespace) -> dict[str, Any]:
     new = sum(row["new"] for row in rows)
     lines.append(f"{new} of {len(rows)} were probed now.")
     return {"text": "\n".join(lines), "probed": rows}
+
+
+def _probe_late(paths: Sequence[Path], overrides: Sequence[str], here: bool) -> dict[str, Any]:
+    if len(paths) != 1 or overrides:
+        raise UserError(
+            "--late takes one run, outputs/<study>/<arm>/seed<k>, and nothing else: its config says what is probed."
+        )
+    (run,) = paths
+    from pathssl.records import read_submission
+
+    if "SLURM_JOB_ID" in os.environ and not here and read_submission(run) is not None:
+        from pathssl.launch.late_job import send_probe
+
+        job = send_probe(run)
+        return {"text": f"{run}: probed by job {job}." if job else f"{run}: a job waits already.", "job": job}
+    for warning in (signal.SIGUSR2, signal.SIGTERM):  # results are whole or absent; the job comes again
+        signal.signal(warning, lambda *_: sys.exit(INTERRUPTED))
+    _cucim_first()
+    from pathssl.late_probes import probe_late
+
+    done = probe_late(run)
+    return {"text": f"{run}: probed {', '.join(f'step {step}' for step in done) or 'nothing new'}.", "steps": done}
 
 
 def _add_verify_resume(verbs) -> None:

@@ -24,6 +24,7 @@ from pathssl.probes.feature_set import ProbeProtocol
 from pathssl.probes.site import SiteTest
 from pathssl.probes.stain_shifts import StainShifts
 from pathssl.probes.task import Task
+from pathssl.records import is_probed
 from pathssl.seeding import integer_seed
 from pathssl.sources import Data
 from pathssl.training.recipe import Recipe
@@ -122,7 +123,15 @@ def of_tasks(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def protocols(config: Mapping[str, Any]) -> dict[str, ProbeProtocol]:
-    return {name: make(block) for name, block in config["probe"].items()}
+    return {name: make(block) for name, block in protocol_blocks(config).items()}
+
+
+def protocol_blocks(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configured protocols by name: what stands under `probe` beside `where`."""
+    where = config["probe"]["where"]
+    if where not in ("inline", "job"):
+        raise UserError(f"probe.where={where} is not one of inline, job.")
+    return {name: block for name, block in config["probe"].items() if name != "where"}
 
 
 def step(
@@ -152,7 +161,10 @@ def sentinels(config: Mapping[str, Any], made: nn.Module) -> Sentinels:
 
 def retention(config: Mapping[str, Any], folder: Path, recipe: Recipe) -> Retention:
     settings = config["checkpoint"]
-    return Retention(folder, recipe.checkpoint_steps(), every=settings["keep_every"], best=settings["keep_best"])
+    awaited = partial(is_probed, folder) if config["probe"]["where"] == "job" else None
+    return Retention(
+        folder, recipe.checkpoint_steps(), every=settings["keep_every"], best=settings["keep_best"], is_probed=awaited
+    )
 
 
 def save_every_s(config: Mapping[str, Any]) -> float:

@@ -65,14 +65,13 @@ def _of_checkpoint(
     own = config_of(run)
     config = other or own
     known = {found["task"]: found["results"] for found in read_probes(run) if found["step"] == step}
-    ran = {found["task"]: found.get("protocols", []) for found in read_probes(run) if found["step"] == step}
     missing = {}
     for name, block in config["task"].items():
-        protocols = {*ran.get(name, []), *(result.split("/")[0] for result in known.get(name, {}))}
-        if again or not {*config["probe"]} <= protocols:
+        there = {result.split("/")[0] for result in known.get(name, {})}
+        if again or not {*parts.protocol_blocks(config)} <= there:
             key = repr(block)
             tasks[key] = tasks.get(key) or sources.tasks({**config, "task": {name: block}})[name]
-            if again or not {*fitting(name, tasks[key], parts.protocols(config))} <= protocols:
+            if again or not {*fitting(name, tasks[key], parts.protocols(config))} <= there:
                 missing[name] = tasks[key]
     if missing:
         weights = Checkpoints(run).path(step) / TEACHER
@@ -89,9 +88,7 @@ def _of_checkpoint(
             results, predictions = result.results, result.predictions
             if name in known and not again:  # by other protocols
                 results, predictions = known[name] | results, read_predictions(run, step, name) | predictions
-            protocols = sorted({*config["probe"], *ran.get(name, [])})  # also those that have no number for this task
-            details = {"results": results, "predictions": predictions, "protocols": protocols}
-            write_probe(run, step=step, patches_seen=seen, task=name, **details)
+            write_probe(run, step=step, patches_seen=seen, task=name, results=results, predictions=predictions)
             known[name] = results
         log.info("%s: step %d probed by %s", run, step, ", ".join(missing))
     for name in config["task"]:

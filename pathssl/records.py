@@ -275,6 +275,11 @@ def read_probes(run: Path, *, last: bool = False) -> list[dict]:
     return sorted((probe for probe in probes if probe), key=lambda probe: (probe["step"], probe["task"]))
 
 
+def is_probed(run: Path, step: int) -> bool:
+    """Whether a separate process has finished with the probes of a step: it writes the label-free ones last."""
+    return (Path(run) / "probes" / f"step_{step:08d}" / "unsupervised.json").is_file()
+
+
 def has_predictions(run: Path, step: int, task: str) -> bool:
     return (Path(run) / "probes" / f"step_{step:08d}" / f"{task}.npz").is_file()
 

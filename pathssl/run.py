@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from pathssl.files import locked_or_refused, write_atomic
 from pathssl.identity import arm_name, choices, config_text, refuse_other_run, run_folder
 from pathssl.lifecycle import Failed, Status, log_file
 from pathssl.make import make
+from pathssl.probe_process import start_probes
 from pathssl.records import read_json, read_status
 from pathssl.training.interrupt import Interrupted
 from pathssl.training.journal import Journal
@@ -141,10 +143,12 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
                 tracker=tracker,
                 sentinels=sentinels,
                 report=status.running,
+                late=config["probe"]["where"] == "job",
             ),
             sentinels=sentinels,
             keep=parts.retention(config, folder, recipe),
             save_every_s=parts.save_every_s(config),
+            probe_late=partial(start_probes, folder) if config["probe"]["where"] == "job" else None,
         ).fit()
     log.info("Finished: %s", folder)
     return folder

@@ -29,8 +29,12 @@ FLOORS = {
     **dict.fromkeys(["data", "objectives"], 3),
     **dict.fromkeys(["probes"], 4),
     **dict.fromkeys(["training"], 5),
-    **dict.fromkeys(["identity", "checks", "make", "sources", "lifecycle", "parts", "pictures", "run"], 6),
-    **dict.fromkeys(["complaints", "gallery", "replay", "replay_album", "replay_capsule", "export", "probe_runs"], 6),
+    **dict.fromkeys(
+        ["identity", "checks", "make", "sources", "lifecycle", "parts", "pictures", "run", "probe_process"], 6
+    ),
+    **dict.fromkeys(
+        ["complaints", "gallery", "replay", "replay_album", "replay_capsule", "export", "probe_runs", "late_probes"], 6
+    ),
     **dict.fromkeys(["launch", "bench", "doctor"], 7),
     **dict.fromkeys(["cli", "__main__"], 8),
 }

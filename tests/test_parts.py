@@ -3,6 +3,7 @@ import pytest
 from PIL import Image
 
 from pathssl import parts, sources
+from pathssl.cli import compose
 from pathssl.errors import UserError
 from pathssl.probes.folder import folder_task
 from pathssl.slides.index import SlideIndex
@@ -42,3 +43,11 @@ def test_an_index_that_was_built_anew_is_not_taken_for_the_old_one(index, monkey
     monkeypatch.setattr(SlideIndex, "load", lambda *_: shorter)
     with pytest.raises(UserError, match="changed while this run was starting"):
         function(*arguments)
+
+
+def test_held_out_patches_are_known_by_case_and_site(small, cohort):
+    data = sources.Data(compose([*small, "data.held_out.fraction=0.5"]))
+    cases, sites = data.held_out_owners
+    site_of = pd.read_csv(cohort / "manifest.csv").set_index("case")["site"].to_dict()
+    assert len(cases) == len(data.held_out_patches) == 64 and sites == [site_of[case] for case in cases]
+    assert set(cases) == {data.index.case[k] for k in data.held_out_slides} and len(set(cases)) == 2

@@ -35,6 +35,26 @@ def finished(small, tmp_path):
     return the_run(tmp_path)
 
 
+def test_few_shots_slides_stains_and_sites_stand_among_the_metrics(small, tmp_path):
+    slides = [o.replace("task.synthetic.", "task.synthetic_cases.") for o in small if o.startswith("task.synthetic.")]
+    slides += ["task.synthetic_cases.slides_per_case=2", "task.synthetic_cases.tumour_patches=1"]
+    slides += ["probe.slide_abmil.epochs=3", "task=[synthetic,synthetic_cases]", "probe=[linear,few_shot,slide_abmil]"]
+    done = train(*small, *slides, "robustness.stain=[0.05,0.2]", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    row = read_metrics(the_run(tmp_path))[-1]
+    for sigma in ("0.05", "0.2"):
+        assert row[f"unsupervised/stain_distance_{sigma}"] > 0
+        assert 0 <= row[f"probe/synthetic/linear/test/stain_flips_{sigma}"] <= 1
+        assert 0 <= row[f"probe/synthetic_cases/slide_abmil/test/stain_flips_{sigma}"] <= 1
+    for split in ("val", "test"):
+        assert 0 < row[f"probe/synthetic/few_shot/{split}/4shot_balanced_accuracy"] < 1
+        assert 0 <= row[f"probe/synthetic_cases/slide_abmil/{split}/balanced_accuracy"] <= 1
+        assert f"probe/synthetic/slide_abmil/{split}/balanced_accuracy" not in row
+    assert not any("stain_" in key.split("/")[-2] for key in row if key.startswith("probe/"))
+    # One case is held out, so that the site cannot be told from another's.
+    assert "unsupervised/site_chance" not in row and "Whether features tell the site is left out" in done.stdout
+
+
 def test_a_run_leaves_the_folder_of_the_design(finished, small, tmp_path):
     present = files(finished)
     assert {"config.yaml", "environment.json", "status.json", "metrics.jsonl", "data.json", "log.txt"} <= present

@@ -66,7 +66,7 @@ def bench_probe(config: dict[str, Any], *, rounds: int, eva: Path | None, steps:
     figures = alternate(
         [
             Contender("forward", f"{setting}: the passes alone", "s", forward),
-            Contender("probe", f"{setting}: with {', '.join(config['probe'])}", "s", probe),
+            Contender("probe", f"{setting}: with {', '.join(parts.protocol_blocks(config))}", "s", probe),
         ],
         rounds,
     )

@@ -34,6 +34,7 @@ _PROBE = (
     "resolution",
     "task",
     "probe",
+    "robustness",
     "unsupervised",
     "train.probe_batch_size",
     "train.precision",

@@ -113,7 +113,17 @@ def plan_of(
         key = repr(
             [
                 config[part]
-                for part in ("model", "objective", "augmentation", "task", "probe", "batch", "data", "region")
+                for part in (
+                    "model",
+                    "objective",
+                    "augmentation",
+                    "task",
+                    "probe",
+                    "robustness",
+                    "batch",
+                    "data",
+                    "region",
+                )
             ]
         )
         key += repr([config[part] for part in ("parallel", "loader", "optim", "unsupervised", "resolution", "train")])

@@ -11,7 +11,7 @@ from pathssl.errors import UserError
 from pathssl.files import is_locked
 from pathssl.launch.jobs import Job, ask
 from pathssl.launch.tails import Tail, read_tail
-from pathssl.records import find_runs, read_config, read_status, read_submission
+from pathssl.records import find_runs, is_probed, read_config, read_status, read_submission
 from pathssl.report.words import duration, plural
 from pathssl.schedules import steps_every
 
@@ -97,7 +97,7 @@ def _state(run: Path, status: Mapping[str, Any] | None, jobs: Mapping[str, Job] 
     told = "queued" if status is None else status["state"]
     last_line = ((status or {}).get("error") or "").strip().rpartition("\n")[2]
     if told == "finished":
-        return told, ""
+        return told, _waiting_for_probes(run)
     # In an interactive job (salloc) the job outlives the run.
     if ids and os.environ.get("SLURM_JOB_ID") not in ids:
         return _state_by_job(told, last_line, ids, jobs)
@@ -118,6 +118,15 @@ def _state(run: Path, status: Mapping[str, Any] | None, jobs: Mapping[str, Job] 
     if status is None:
         return "lost", "it never began, and no process has it"
     return told, "it was stopped; the same command goes on from there" if told == "preempted" else ""
+
+
+def _waiting_for_probes(run: Path) -> str:
+    """What a finished run still waits for, where another process probes it."""
+    if ((read_config(run) or {}).get("probe") or {}).get("where") != "job":
+        return ""
+    steps = [int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*")]
+    waiting = sum(not is_probed(run, step) for step in steps)
+    return f"{plural(waiting, 'checkpoint')} not probed yet (python -m pathssl probe RUN --late)" if waiting else ""
 
 
 def _state_by_job(told: str, last_line: str, ids: list[str], jobs: Mapping[str, Job] | None) -> tuple[str, str]:

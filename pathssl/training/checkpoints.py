@@ -45,6 +45,10 @@ class Checkpoints:
         kept = keep(sorted({*self.steps(), *([] if self._saving is None else [self._saving])}))
         self._begun.append(self._thread.submit(self._tidy, kept))
 
+    def then(self, do: Callable[[], None]) -> None:
+        """Calls `do` once all that was asked for before is done; it must be short."""
+        self._begun.append(self._thread.submit(do))
+
     def wait(self) -> None:
         """Returns when all is done; raises what kept it from being so."""
         begun, self._begun, self._saving = self._begun, [], None

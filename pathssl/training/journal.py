@@ -21,7 +21,8 @@ _SLOW_DATA = 0.2  # of the time
 class Journal:
     """Writes into `run`; in all processes but the first, which alone has `probes` and `tracker`, it only waits.
 
-    `report(step)` is called at every line, to keep the run's status.
+    `report(step)` is called at every line, to keep the run's status. late: another process probes, and its results are told to the
+    tracker as they come.
     """
 
     def __init__(
@@ -34,9 +35,11 @@ class Journal:
         tracker: Tracker | None,
         sentinels: Sentinels,
         report: Callable[[int], None],
+        late: bool = False,
     ):
         self.run, self.total_steps, self.device = run, total_steps, device
         self.probes, self.tracker, self.sentinels, self.report = probes, tracker, sentinels, report
+        self.late = late
         self.said_slow, self.lines = False, 0
 
     def opened(self, step: int) -> None:
@@ -61,6 +64,8 @@ class Journal:
         if is_main():
             row = row | (self._probed(row, encoder) if encoder is not None else {})
             self.tracker.log(row)
+            if self.late:
+                self.tracker.log_late()
             self._say(row)
             self.report(int(row["step"]))
             try:
@@ -82,7 +87,6 @@ class Journal:
                 task=task,
                 results=result.results,
                 predictions=result.predictions,
-                protocols=sorted(self.probes.protocols),
             )
         for key, value in outcome.metrics.items():
             if key.endswith(("test/balanced_accuracy", "test/dice")) or key.startswith("unsupervised/"):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pathssl.files import write_atomic
-from pathssl.records import append_metrics, read_metrics
+from pathssl.records import append_metrics, metric_key, read_json, read_metrics
 from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.interrupt import Interrupted
 
@@ -58,6 +58,23 @@ class Tracker:
             for row in read_metrics(self.run):
                 if row["step"] <= last_step:
                     self._mirror.call("log", row)
+
+    def log_late(self) -> None:
+        """Mirrors the results that another process left under probes/, each once, at the patches seen that they are of."""
+        if self._mirror is None:
+            return
+        told_in = self.run / "wandb_probes.txt"
+        told = told_in.read_text().split() if told_in.is_file() and not self._mirror.is_new else []
+        self._mirror.is_new = False
+        new = sorted(
+            {f"{path.parent.name}/{path.stem}" for path in (self.run / "probes").glob("step_*/[!.]*.json")} - set(told)
+        )
+        for name in new:
+            probe = read_json(self.run / "probes" / f"{name}.json")
+            row = {metric_key(probe["task"], key): value for key, value in probe["results"].items()}
+            self._mirror.call("log", {"step": probe["step"], "patches_seen": probe["patches_seen"]} | row)
+        if new:
+            write_atomic(told_in, "\n".join([*told, *new]) + "\n")
 
     def close(self, error: BaseException | None = None) -> None:
         """error: what ended the run, where it did not finish."""

@@ -35,7 +35,8 @@ class Trainer:
     """Trains in the folder `run`, from its last checkpoint if there is one.
 
     Every process of the run has one; the first writes the folder. `keep(steps)` says which checkpoints' teachers stay. Between checkpoints
-    the state is saved every `save_every_s`.
+    the state is saved every `save_every_s`. probe_late: begins to probe the checkpoints that are there, elsewhere; None: the journal
+    does it.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Trainer:
         sentinels: Sentinels,
         keep: Callable[[list[int]], list[int]],
         save_every_s: float,
+        probe_late: Callable[[], None] | None = None,
     ):
         self.run, self.step, self.loader = run, step, loader
         self.recipe, self.device, self.objective = step.recipe, step.device, step.objective
@@ -58,6 +60,7 @@ class Trainer:
         self.window = Window(self.device)
         self.time_s = 0.0
         self.save_every_s, self.saved_s = save_every_s, time.monotonic()
+        self.probe_late = probe_late
 
     def fit(self) -> None:
         """Trains to the last step. Whatever kills it, calling it again goes on from the last checkpoint."""
@@ -121,9 +124,11 @@ class Trainer:
     def _write(self, row: dict[str, float], weights: dict[str, torch.Tensor] | None) -> None:
         """Writes the line of a step, with what probes say where it has the `weights` of a checkpoint."""
         with as_written():
-            self.journal.line(row, self._probed(weights) if weights else None)
+            self.journal.line(row, self._probed(weights) if weights and self.probe_late is None else None)
         if is_main() and weights:
             self.checkpoints.tidy(self.keep)
+            if self.probe_late is not None:
+                self.checkpoints.then(self.probe_late)  # when the checkpoint is whole
 
     def _place(self, done: int) -> dict[str, float]:
         return {"step": done, "patches_seen": done * self.recipe.batch_size}
@@ -153,6 +158,8 @@ class Trainer:
             elif from_main(is_main() and step not in {row["step"] for row in read_metrics(self.run)}):
                 self._write(state["row"], self._weights(state) if is_main() else None)
             log.info("Resumed at step %d of %d.", step, self.recipe.total_steps)
+            if is_main() and self.probe_late is not None:  # what was to do it may have died too
+                self.probe_late()
         self.journal.opened(step)
         self.window.start_again()
         return step

@@ -92,7 +92,7 @@ def test_flips_are_the_changed_predictions_of_the_same_heads_on_some_test_images
     keys = {key for key in outcome.metrics if "stain" in key}
     assert keys == {
         f"probe/colours/{protocol}/test/stain_flips_{sigma}"
-        for protocol in ("knn", "knn_colour_histogram")
+        for protocol in ("knn", "knn_colour_histogram", "knn_random_weights")
         for sigma in (0.05, 0.2)
     }
     rows = task.some_of("test", 10, 0)

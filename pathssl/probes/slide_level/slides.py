@@ -3,6 +3,7 @@
 Axes: N patches; B of a batch; P pixels a side.
 """
 
+import hashlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -89,8 +90,16 @@ class SlidePatches(ImageFiles):
     def __init__(self, task: SlidesTask, slides: list[str], image_px: int, cache_mib: float):
         super().__init__([Path(name) for name in task.ids_N], image_px=image_px, threads=1, cache_mib=cache_mib)
         self.slides = slides
+        self.task = task
         self.samplers = {name: _sampler(task, name, image_px) for name in slides}
         self.patches = task.patches
+
+    def hash(self) -> str:
+        """Of the slides' places, sizes and times, and of how patches are taken from them."""
+        index = self.task.index
+        files = [(str(index.root / name), index.fingerprints[self.task.row[name]]) for name in self.slides]
+        how = self.image_px, self.patches, self.task.mpp, sorted(index.settings.items())
+        return hashlib.blake2b(repr((files, how)).encode(), digest_size=16).hexdigest()
 
     def _decode(self, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
         waiting = np.empty((0, self.image_px, self.image_px, 3), np.uint8)

@@ -52,6 +52,19 @@ def test_batches_and_memory_do_not_change_the_patches(slides):
     np.testing.assert_array_equal(first, pixels(slides(), 1))
 
 
+def test_features_are_kept_for_the_same_patches_of_the_same_slides_alone(slides):
+    known = slides().data_hash()
+    relabelled = slides([(0, "b", "train"), (1, "a", "val"), (2, "a", "train"), (3, "b", "test")])
+    assert known == relabelled.data_hash() == slides(cache_mib=10).data_hash()
+    others = [
+        slides(patches=4),
+        slides(image_px=32),
+        slides(mpp=0.5),
+        slides([(0, "a", "train"), (1, "b", "train"), (2, "a", "val")]),
+    ]
+    assert len({known, *(other.data_hash() for other in others)}) == 5
+
+
 def test_slides_are_the_samples_and_their_cases_the_groups(slides, index):
     features = slides().feature_set(np.zeros((20, 2), np.float32))
     assert features.train.ids_N.tolist() == index.paths[:2] and features.train.groups_N.tolist() == index.case[:2]

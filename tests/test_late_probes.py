@@ -1,0 +1,146 @@
+"""Probes beside training: the numbers of the loop, at their steps; nothing is lost or doubled whoever is killed."""
+
+import fcntl
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from programs import pathssl, train
+
+from pathssl import late_probes
+from pathssl.late_probes import unprobed
+from pathssl.launch.status import look_at
+from pathssl.records import find_runs, is_probed, metric_key, read_metrics, read_predictions, read_probes, read_rows
+from pathssl.training.checkpoints import Checkpoints
+from pathssl.training.retention import Retention
+
+ROOT = Path(__file__).resolve().parents[1]
+STEPS = (0, 4, 8)
+LATE = ["probe.where=job", "checkpoint.keep_every=2"]
+
+
+@pytest.fixture(scope="module")
+def inline(cohort, tmp_path_factory):
+    """{step: {key: value}} of the loop, and the run."""
+    from conftest import small
+
+    folder = tmp_path_factory.mktemp("inline")
+    done = train(*small.__wrapped__(cohort, folder), cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = find_runs(folder / "outputs" / "small")
+    return run
+
+
+@pytest.fixture
+def unprobed_run(small, tmp_path, monkeypatch):
+    """A finished run whose probes nobody made."""
+    monkeypatch.setattr("pathssl.run.start_probes", lambda _: None)
+    done = train(*small, *LATE, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = find_runs(tmp_path / "outputs" / "small")
+    return run
+
+
+def numbers(run: Path) -> dict[int, dict[str, float]]:
+    return {
+        row["step"]: {key: value for key, value in row.items() if key.startswith(("probe/", "unsupervised/"))}
+        for row in read_rows(run)
+        if any(key.startswith("probe/") for key in row)
+    }
+
+
+def same_as_loop(run: Path, inline: Path) -> None:
+    """Every number once, at its step, and the same; the predictions too."""
+    assert numbers(run) == numbers(inline) and tuple(numbers(run)) == STEPS
+    for step in STEPS:
+        ours, theirs = read_predictions(run, step, "synthetic"), read_predictions(inline, step, "synthetic")
+        assert ours.keys() == theirs.keys() and all(np.array_equal(ours[name], theirs[name]) for name in theirs)
+    names = [(probe["step"], probe["task"]) for probe in read_probes(run)]
+    assert len(names) == len(set(names)) == 2 * len(STEPS)
+
+
+def late(run: Path) -> subprocess.Popen:
+    line = [sys.executable, "-m", "pathssl", "probe", str(run), "--late"]
+    return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def test_training_writes_no_probes_and_keeps_what_is_not_probed(unprobed_run, inline):
+    assert read_probes(unprobed_run) == [] and unprobed(unprobed_run) == list(STEPS)
+    assert not any(key.startswith(("probe/", "unsupervised/")) for row in read_metrics(unprobed_run) for key in row)
+    assert look_at([unprobed_run])[0].why.startswith("3 checkpoints not probed yet")
+    done = pathssl("probe", unprobed_run, "--late", cwd=unprobed_run)
+    assert look_at([unprobed_run])[0].why == ""
+    assert done.returncode == 0 and "probed step 0, step 4, step 8" in done.stdout, done.stdout + done.stderr
+    same_as_loop(unprobed_run, inline)
+    assert Checkpoints(unprobed_run).steps() == [0, 8]  # 4 stayed only to be probed
+    done = pathssl("probe", unprobed_run, "--late", cwd=unprobed_run)
+    assert "nothing new" in done.stdout
+
+
+def test_a_run_starts_a_process_that_probes_it(small, tmp_path, inline):
+    done = train(*small, *LATE, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = find_runs(tmp_path / "outputs" / "small")
+    until = time.monotonic() + 300
+    while not all(is_probed(run, step) for step in STEPS):
+        assert time.monotonic() < until, (run / "probes.log").read_text()
+        time.sleep(0.2)
+    same_as_loop(run, inline)
+    with open(run / ".probes.lock") as lock:  # let it end
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+@pytest.mark.slow
+def test_a_killed_probe_job_neither_loses_nor_doubles_a_number(unprobed_run, inline):
+    for after in (1, 2, 4):  # files of results that are there when it is killed
+        process = late(unprobed_run)
+        until = time.monotonic() + 300
+        while len(list((unprobed_run / "probes").glob("step_*/[!.]*.json"))) < after:
+            assert time.monotonic() < until and process.poll() is None
+            time.sleep(0.001)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert unprobed(unprobed_run)
+    assert late(unprobed_run).wait(300) == 0
+    same_as_loop(unprobed_run, inline)
+
+
+def test_one_works_one_waits_and_others_are_not_needed(unprobed_run):
+    with open(unprobed_run / ".probes.lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # one works
+        with open(unprobed_run / ".probes.waiting", "a") as waiting:
+            fcntl.flock(waiting, fcntl.LOCK_EX)  # one waits
+            assert late_probes.probe_late(unprobed_run) == []
+    assert unprobed(unprobed_run) == list(STEPS)
+
+
+def test_mistakes_are_answered_in_a_sentence(inline, tmp_path):
+    done = pathssl("probe", inline, "--late", cwd=tmp_path)
+    assert done.returncode == 2 and "probe.where=inline" in done.stderr
+    done = pathssl("probe", inline, "task=[]", "--late", cwd=tmp_path)
+    assert done.returncode == 2 and "--late takes one run" in done.stderr
+
+
+def test_the_best_is_kept_once_all_are_probed(tmp_path):
+    probed = {0, 4}
+    keep = Retention(tmp_path, [0, 4, 8], every=3, best=None, is_probed=probed.__contains__)
+    assert keep([0, 4, 8]) == [0, 8]
+
+
+def test_late_results_reach_wandb_once_at_the_patches_that_they_are_of(inline):
+    from pathssl.training import tracking
+
+    rows = []
+    tracker = tracking.Tracker(inline, wandb=None, config={}, choices={}, name="", group="")
+    tracker._mirror = type("Mirror", (), {"is_new": True, "call": lambda *call: rows.append(call[-1])})()
+    tracker.log_late()
+    tracker.log_late()
+    found = {(row["step"], row["patches_seen"]) for row in rows}
+    assert found == {(step, step * 8) for step in STEPS} and len(rows) == len(STEPS)
+    key = metric_key("synthetic", "linear/test/balanced_accuracy")
+    assert [row[key] for row in rows] == [values[key] for values in numbers(inline).values()]
+    (inline / "wandb_probes.txt").unlink()
