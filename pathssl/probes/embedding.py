@@ -31,11 +31,11 @@ class Embedding(nn.Module):
         self.encoder, self.pool, self.block = encoder, pool, block
 
     def forward(self, images_BCHW: Tensor) -> Tensor:
-        cls_BTD, patches_BTD = self._tokens(images_BCHW)
+        cls_BTD, patches_BTD = self.tokens(images_BCHW)
         features = {"cls": cls_BTD[:, 0], "mean": patches_BTD.mean(dim=1)}
         return torch.cat([features[name] for name in self.pool.split("_")], dim=1)
 
-    def _tokens(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
+    def tokens(self, images_BCHW: Tensor) -> tuple[Tensor, Tensor]:
         """Those before the patches, of which CLS is the first, and the patches'."""
         prefix = self.encoder.num_prefix_tokens
         if self.block is None:

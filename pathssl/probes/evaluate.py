@@ -46,7 +46,7 @@ class Probes:
     `mean` and `std` are the colour normalisation that the encoder was trained with. `random_weights` makes an encoder of the same
     architecture with fresh weights; None says that the encoder which is probed with nulls is one. `stains` adds how far other stains
     move features and change predictions, `site` (of the held-out patches) whether features tell where a slide is from. `pool` and
-    `block` say what stands for an image of a task (see Embedding); `cache` keeps its features.
+    `block` say what stands for an image of a task (see Embedding; of masks, `block` alone); `cache` keeps its features.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Probes:
     def _segment(
         self, encoder: nn.Module, name: str, task: SegmentationTask, device: torch.device | str, nulls: Nulls
     ) -> TaskOutcome:
-        how = {"device": device, "mean": self.mean, "std": self.std}
+        how = {"device": device, "mean": self.mean, "std": self.std, "block": self.block}
         return TaskOutcome(*segment(encoder, task, self.of_task[name], self.batch_size, nulls, **how))
 
     def _key(self, encoder: nn.Module, task: Task, device: torch.device | str) -> str | None:

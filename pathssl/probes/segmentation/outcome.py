@@ -22,6 +22,7 @@ def segment(
     device: torch.device | str,
     mean: Sequence[float],
     std: Sequence[float],
+    block: int | None = None,
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """({"<protocol>/<split>/<metric>": value}, predictions: arrays for an .npz).
 
@@ -29,14 +30,14 @@ def segment(
     there is none), for its images `ids`, `groups` (N,), and for each protocol `<protocol>_confusion` (N, S, K, K), pixels by true and
     predicted class for each image and head, and `<protocol>_steps` (S,), which validation chose. Each of `nulls` adds
     `<protocol>_<null>`: the same on the tokens of an encoder that has learned nothing (None: `encoder` is that itself), and on the colour
-    histograms of the patches that the tokens are of.
+    histograms of the patches that the tokens are of. block: whose tokens (see `token_map`).
     """
 
     def measured(tokens_MhwD) -> dict[str, object]:
         return {key: protocol.run(task, tokens_MhwD, device=device) for key, protocol in protocols.items()}
 
     def tokens_of(some: nn.Module):
-        return encoder_tokens(some, task, batch_size, device=device, mean=mean, std=std)
+        return encoder_tokens(some, task, batch_size, device=device, mean=mean, std=std, block=block)
 
     tokens_MhwD = tokens_of(encoder)
     own = measured(tokens_MhwD)

@@ -11,15 +11,16 @@ from einops import rearrange
 from torch import nn
 
 from pathssl.errors import UserError
+from pathssl.probes.embedding import Embedding
 from pathssl.probes.features import extract
 from pathssl.probes.null import BINS, colour_histogram
 from pathssl.probes.segmentation.crops import room
 from pathssl.probes.segmentation.task import SegmentationTask
 
 
-def token_map(encoder: nn.Module, images_BCHW: torch.Tensor) -> torch.Tensor:
-    """(B, h, w, D): the patch tokens of timm's ViT after its last norm, without CLS and registers."""
-    tokens_BND = encoder.forward_features(images_BCHW)[:, encoder.num_prefix_tokens :]
+def token_map(encoder: nn.Module, images_BCHW: torch.Tensor, block: int | None = None) -> torch.Tensor:
+    """(B, h, w, D): the patch tokens of a block of timm's ViT (see Embedding) after the last norm, without CLS and registers."""
+    _, tokens_BND = Embedding(encoder, pool="mean", block=block).tokens(images_BCHW)
     patch_h, patch_w = encoder.patch_embed.patch_size
     h, w = images_BCHW.shape[2] // patch_h, images_BCHW.shape[3] // patch_w
     return rearrange(tokens_BND, "b (h w) d -> b h w d", h=h, w=w)
@@ -33,6 +34,7 @@ def encoder_tokens(
     device: torch.device | str,
     mean: Sequence[float],
     std: Sequence[float],
+    block: int | None = None,
 ) -> np.ndarray:
     """(M, h, w, D) float32, the token maps of all crops of the task."""
     for patch_px in encoder.patch_embed.patch_size:
@@ -40,7 +42,7 @@ def encoder_tokens(
             raise UserError(
                 f"{task.source}: image_px={task.image_px} is not a multiple of the encoder's patches of {patch_px} px."
             )
-    maps = _FlatTokens(encoder)
+    maps = _FlatTokens(encoder, block)
     tokens: np.ndarray | None = None
     end = 0
     for batch_BHWC in task.batches(batch_size):
@@ -67,12 +69,12 @@ def colour_tokens(task: SegmentationTask, batch_size: int, grid: tuple[int, int]
 class _FlatTokens(nn.Module):
     """(B, h * w * D), as `extract` wants features; `shape` is (h, w, D)."""
 
-    def __init__(self, encoder: nn.Module):
+    def __init__(self, encoder: nn.Module, block: int | None):
         super().__init__()
-        self.encoder = encoder
+        self.encoder, self.block = encoder, block
         self.shape: tuple[int, ...] = ()
 
     def forward(self, images_BCHW: torch.Tensor) -> torch.Tensor:
-        tokens_BhwD = token_map(self.encoder, images_BCHW)
+        tokens_BhwD = token_map(self.encoder, images_BCHW, self.block)
         self.shape = tuple(tokens_BhwD.shape[1:])
         return rearrange(tokens_BhwD, "b h w d -> b (h w d)")

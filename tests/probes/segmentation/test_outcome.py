@@ -13,9 +13,9 @@ TRAINING = {"runs": 2, "steps": 4, "batch_size": 8, "lr": 0.05, "lr_power": 0.9,
 NORM = {"batch_size": 16, "mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
 
-def encoder(seed: int) -> torch.nn.Module:
+def encoder(seed: int, depth: int = 1) -> torch.nn.Module:
     torch.manual_seed(seed)
-    args = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": 1, "num_heads": 2}
+    args = {"img_size": 16, "patch_size": 4, "embed_dim": 12, "depth": depth, "num_heads": 2}
     return create_encoder("vit_tiny_patch16_224", args)
 
 
@@ -59,3 +59,12 @@ def test_the_colour_null_does_not_depend_on_the_encoder(probes):
     null = "probe/shapes/seg_linear_colour_histogram/test/dice"
     assert one[null] == other[null] and len(one) == 24
     assert one["probe/shapes/seg_linear/test/dice"] != other["probe/shapes/seg_linear/test/dice"]
+
+
+def test_the_block_that_is_asked_for_is_the_one_that_is_probed(task):
+    def numbers(block: int | None) -> dict[str, float]:
+        heads = {"seg_linear": linear_heads(standardise=True, **TRAINING)}
+        probes = Probes({"shapes": task}, heads, held_out_NHWC=None, block=block, **NORM)
+        return probes.run(encoder(0, depth=2), device="cpu", with_nulls=False).metrics
+
+    assert numbers(None) == pytest.approx(numbers(1)) != pytest.approx(numbers(0))

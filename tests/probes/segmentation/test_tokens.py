@@ -27,6 +27,14 @@ def test_the_token_map_is_timms_own_without_prefix_tokens_row_by_row():
         torch.testing.assert_close(ours.permute(0, 3, 1, 2), theirs)
 
 
+def test_the_tokens_of_an_earlier_block_are_its_own():
+    encoder, images = tiny(depth=3), torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        (theirs,) = encoder.forward_intermediates(images, indices=[1], norm=True, intermediates_only=True)
+        torch.testing.assert_close(token_map(encoder, images, 1).permute(0, 3, 1, 2), theirs)
+        torch.testing.assert_close(token_map(encoder, images, -1), token_map(encoder, images))
+
+
 def test_the_encoders_tokens_are_of_the_crops_and_independent_of_batches_and_memory(task, build):
     encoder = tiny()
     maps = encoder_tokens(encoder, task, 7, **NORM)
