@@ -9,6 +9,7 @@ from torch import nn
 
 from pathssl.errors import UserError
 from pathssl.identity import flatten
+from pathssl.leakage import CHOICES
 from pathssl.models.encoder import check_name
 
 # {key: (least, most)}; 128 batches ahead is what pipes hold.
@@ -28,6 +29,7 @@ _WHOLE = {
     "robustness.patches": (2, None),
     "robustness.seed": (0, None),
     "robustness.site_folds": (2, None),
+    "leakage.patches": (0, None),
 }
 # Below 1; a final momentum of 1 is a teacher that stands still.
 _FRACTIONS = ("schedule.warmup", "optim.freeze_last_layer", "data.held_out.fraction")
@@ -52,6 +54,8 @@ def check(config: Mapping[str, Any]) -> None:
     for key in ("checkpoint_every", "log_every"):
         if not 0 < train[key] <= 1:
             raise UserError(f"train.{key}={train[key]} is a fraction of training: above 0, at most 1.")
+    if (action := config["leakage"]["on_overlap"]) not in CHOICES:
+        raise UserError(f"leakage.on_overlap={action} is not one of {', '.join(CHOICES)}.")
     most = config["budget"]["max_gpu_hours"]
     if most is not None and (isinstance(most, bool) or not isinstance(most, int | float) or most < 0):
         raise UserError(f"budget.max_gpu_hours={most} must be a number of hours, or null for no limit.")

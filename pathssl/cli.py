@@ -28,6 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     _add_replay(verbs)
     _add_report(verbs)
     _add_noise(verbs)
+    _add_leakage(verbs)
     _add_probe(verbs)
     _add_export(verbs)
     _add_verify_resume(verbs)
@@ -190,6 +191,29 @@ def _noise(options: argparse.Namespace) -> dict[str, Any]:
 
     found = measure_noise(options.folder, options.metric, options.difference or (0.005, 0.01, 0.02, 0.05))
     return {"text": noise_text(found), "metrics": [asdict(noise) for noise in found]}
+
+
+def _add_leakage(verbs) -> None:
+    help_ = "are cases, slides or patches that are trained on among the images of the tasks? exit code 1 where they are"
+    parser = _verb(
+        verbs, "leakage", help_, "leakage data=folder data.path=/slides 'task=[folder]' task.folder.path=DIR", _leakage
+    )
+    parser.add_argument(
+        "overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py; leakage.patches=N looks at more patches"
+    )
+
+
+def _leakage(options: argparse.Namespace) -> dict[str, Any]:
+    config = compose(options.overrides)
+    if not config["task"]:
+        raise UserError("Which tasks? Name them, as in 'task=[folder]' task.folder.path=DIR.")
+    _cucim_first()
+    from pathssl import sources
+    from pathssl.checks import check
+
+    check(config)
+    found = sources.leakage(config, sources.Data(config), sources.tasks(config))
+    return {"text": found.text(), **found.record(), "broken": bool(found.of_training())}
 
 
 def _add_export(verbs) -> None:

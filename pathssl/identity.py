@@ -20,6 +20,7 @@ _WHERE_AND_HOW = (
     "checkpoint",
     "sentinel",
     "budget",
+    "leakage",
     "output_dir",
     "cache_dir",
     "feature_cache_mib",

@@ -21,6 +21,7 @@ from pathssl.data.sampling import Region, Sampler
 from pathssl.distributed import rank, world_size
 from pathssl.errors import UserError
 from pathssl.files import locked
+from pathssl.leakage.guard import Findings, look
 from pathssl.make import make
 from pathssl.pictures import strip, views_picture
 from pathssl.probes.slide_level.bags import BagTask
@@ -74,6 +75,19 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
         more |= {"cache": Path(config["cache_dir"]) / "index"} if "foreground" in block else {}
         made[name] = make(block, **more)
     return made
+
+
+def leakage(config: Mapping[str, Any], data: "Data", by_name: Mapping[str, Task]) -> Findings:
+    """What of the tasks is among the slides and first patches that are trained on; nothing where there is no task."""
+    patches = config["leakage"]["patches"]
+    return look(
+        by_name,
+        index=data.index,
+        training_slides=data.training_slides.tolist(),
+        reader=data.reader(config["seed"]),
+        patches=patches,
+        batch_size=config["train"]["probe_batch_size"],
+    )
 
 
 def open_index(config: Mapping[str, Any]) -> SlideIndex:

@@ -28,7 +28,7 @@ FLOORS = {
     **dict.fromkeys(["slides", "augment", "models", "report"], 2),
     **dict.fromkeys(["data", "objectives"], 3),
     **dict.fromkeys(["probes"], 4),
-    **dict.fromkeys(["training"], 5),
+    **dict.fromkeys(["training", "leakage"], 5),
     **dict.fromkeys(
         ["identity", "checks", "make", "sources", "lifecycle", "parts", "pictures", "run", "probe_process"], 6
     ),

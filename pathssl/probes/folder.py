@@ -13,7 +13,7 @@ GROUP_COLUMNS = ("group_id", "group")
 
 
 def folder_task(*, path: str, image_px: int, val_fraction: float, threads: int, cache_mib: float) -> Task:
-    """The task that `path`/labels.csv describes: columns path (from that folder), label, split, optionally group_id."""
+    """The task that `path`/labels.csv describes: columns path (from that folder), label, split, optionally group_id and slide."""
     folder = Path(path).expanduser()
     source = folder / "labels.csv"
     return Task(
@@ -33,7 +33,10 @@ def read_labels(source: Path) -> pd.DataFrame:
 
 
 def read_table(source: Path, columns: Sequence[str], *, kind: str) -> pd.DataFrame:
-    """The rows of a CSV file as text, without outer blanks: `columns` and, where the file has one, group. kind: of folder that holds it."""
+    """The rows of a CSV file as text, without outer blanks: `columns` and, where the file has them, group and slide.
+
+    kind: of folder that holds it.
+    """
     needed = ", ".join(columns)
     if not source.is_file():
         raise UserError(
@@ -56,9 +59,11 @@ def read_table(source: Path, columns: Sequence[str], *, kind: str) -> pd.DataFra
         raise UserError(f"{source} has both columns {' and '.join(found)}. Keep the one that holds the groups.")
     if table.empty:
         raise UserError(f"{source} has a header but no rows.")
-    table = table[[*columns, *found]].rename(columns=dict.fromkeys(found, "group"))
+    more = [*found, *(["slide"] if "slide" in table and "slide" not in columns else [])]
+    table = table[[*columns, *more]].rename(columns=dict.fromkeys(found, "group"))
     table = table.apply(lambda column: column.fillna("").str.strip())  # a row that ends early has no value at all
-    for column in table:
+    optional = {"slide"} - set(columns)  # of some images it may not be known
+    for column in table.columns.difference(optional, sort=False):
         empty = table.index[table[column] == ""]
         if len(empty):
             name = found[0] if column == "group" else column

@@ -22,8 +22,8 @@ log = logging.getLogger(__name__)
 class Task:
     """Images in a folder with a label and a split each.
 
-    `table` has the text columns path (relative to `folder`), label, split and, where known, group. `source` names the
-    table in messages. Images come as (image_px, image_px, 3) uint8. Without a validation split, `val_fraction` of train
+    `table` has the text columns path (relative to `folder`), label, split and, where known, group and slide. `source` names
+    the table in messages. Images come as (image_px, image_px, 3) uint8. Without a validation split, `val_fraction` of train
     becomes one (see `take_validation`). The order of the rows does not matter: samples are sorted by path.
     """
 
@@ -47,6 +47,7 @@ class Task:
         self.ids_N = table["path"].to_numpy(str)
         self.grouped = "group" in table
         self.groups_N = table["group"].to_numpy(str) if self.grouped else self.ids_N
+        self.slides_N = slides_of(table)
         self.splits_N = split_names(table["split"], source)
         self.classes = tuple(sorted(table["label"].unique()))
         self.labels_N = np.searchsorted(self.classes, table["label"].to_numpy(str))
@@ -94,6 +95,10 @@ class Task:
     def samples_N(self) -> np.ndarray:
         """Which sample each image is of: each is one by itself."""
         return self.ids_N
+
+    def rows_of_pictures(self) -> np.ndarray:
+        """(M,) of which sample each picture of `batches` is."""
+        return np.arange(len(self))
 
     def data_hash(self) -> str | None:
         """Of which images these are, by their files' places, sizes and times, and how they are resampled; None: not known."""
@@ -146,6 +151,12 @@ class Task:
         if lacking:
             log.warning("%s: the validation split taken from train lacks %d of %d classes, which have too few %s.",
                         self.source, lacking, len(self.classes), "groups" if self.grouped else "images")  # fmt: skip
+
+
+def slides_of(table: pd.DataFrame) -> np.ndarray:
+    """(N,) the slide of each image, "" where it is not known; a bag is a slide."""
+    known = [name for name in ("slide", "bag") if name in table]
+    return table[known[0]].to_numpy(str) if known else np.full(len(table), "")
 
 
 def split_names(column: pd.Series, source: str) -> np.ndarray:

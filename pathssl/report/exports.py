@@ -9,14 +9,14 @@ from pathssl.report.comparison import Comparison, Reading, Verdict
 from pathssl.report.coverage import Account
 from pathssl.report.nulls import NullTable
 from pathssl.report.statistics import Estimate
-from pathssl.report.study import Study
+from pathssl.report.study import Study, leaked
 from pathssl.report.tables import run_rows, state_counts
 
 NULL_ROWS = ("initialisation", *(words.name(null) for null in NULLS))
 _NAMED = 10  # slides that a sentence of the Markdown names
 
 
-def arms_csv(comparisons: list[Comparison]) -> str:
+def arms_csv(study: Study, comparisons: list[Comparison]) -> str:
     """One line for each metric and arm, with the numbers of the page in full precision."""
     lines = []
     for comparison in comparisons:
@@ -26,6 +26,7 @@ def arms_csv(comparisons: list[Comparison]) -> str:
             line |= {"baseline": comparison.baseline} | _columns("difference", row.difference)
             line["told_apart"] = row.difference.told_apart if row.difference else None
             line |= {"pooled_sd": comparison.spread.sd, "degrees_of_freedom": comparison.spread.df}
+            line |= {"tested_on_training": leaked(study, comparison.key)}
             lines.append(line)
     return csv_text(lines)
 
@@ -125,7 +126,8 @@ def markdown(
     ]
     for comparison in comparisons:
         digits = comparison.digits
-        lines += [f"## {words.title(comparison.key)} ({words.context(comparison.key)})", ""]
+        mark = " — tested on what was trained on" if leaked(study, comparison.key) else ""
+        lines += [f"## {words.title(comparison.key)} ({words.context(comparison.key)}){mark}", ""]
         lines += [f"| arm | seeds | last checkpoint | step 0 | gain | difference to {_plain(comparison.baseline)} |"]
         lines += ["|---|---:|---:|---:|---:|---:|"]
         for row in comparison.rows:

@@ -23,7 +23,7 @@ from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
 from pathssl.report.nulls import NullTable, null_tables
 from pathssl.report.pictures import strips
-from pathssl.report.study import Study, read_study
+from pathssl.report.study import Study, leaked, read_study
 from pathssl.report.templates import render
 
 _UNCHARTED = ("/f1", "/auroc")  # beside balanced accuracy, unless the study asks for them
@@ -43,7 +43,7 @@ def write_report(folder: Path) -> Path:
     slides = account(study, reading.runs)
     nulls = null_tables(study, reading)
     target = study.folder / "report"
-    write_atomic(target / "arms.csv", exports.arms_csv(comparisons))
+    write_atomic(target / "arms.csv", exports.arms_csv(study, comparisons))
     write_atomic(target / "runs.csv", exports.runs_csv(study))
     write_atomic(target / "coverage.csv", exports.coverage_csv(slides))
     write_atomic(target / "faults.csv", exports.faults_csv(slides))
@@ -79,7 +79,9 @@ def _page(
         headline=headline(study, answers),
         names=words.distinct_names(study.arms),
         common=words.common_overrides(study.arms),
-        comparisons=[_arms_table(comparison, styles) for comparison in comparisons],
+        comparisons=[
+            _arms_table(comparison, styles) | {"leaked": leaked(study, comparison.key)} for comparison in comparisons
+        ],
         nulls=[(table, words.decimals(row.value.value for row in table.rows)) for table in nulls],
         groups=_chart_groups(study, reading),
         throughput=tables.throughput(study),

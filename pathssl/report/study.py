@@ -8,6 +8,7 @@ import yaml
 
 from pathssl import records
 from pathssl.errors import UserError
+from pathssl.report import words
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where PyYAML has it: several times faster
 _KEPT = ("probe/", "unsupervised/")
@@ -66,6 +67,7 @@ class Study:
     metrics: list[str]
     primary: str | None
     notices: list[str] = field(default_factory=list)
+    leaks: frozenset[str] = frozenset()  # tasks of which a run found something among what it was trained on
 
     @property
     def arms(self) -> list[str]:
@@ -106,7 +108,10 @@ def read_study(folder: Path) -> Study:
     commits = {(run.environment or {}).get("commit") for run in runs} - {None}
     if len(commits) > 1:
         notices.append(f"The runs come from {len(commits)} commits of the code; see “Runs and how to repeat them”.")
+    leaks = [records.read_leaks(run.folder) for run in runs]
+    notices += _leaks(leaks)
     return Study(
+        leaks=frozenset(task for found in leaks for task in found),
         name=str(runs[0].config.get("study") or folder.absolute().name),
         folder=folder,
         runs=runs,
@@ -117,6 +122,19 @@ def read_study(folder: Path) -> Study:
         primary=metrics[0] if metrics else None,
         notices=notices,
     )
+
+
+def _leaks(leaks: list[dict[str, list[dict]]]) -> list[str]:
+    """A sentence for each task that was trained on in part."""
+    sentences = []
+    for task in sorted({task for found in leaks for task in found}):
+        first = next(found[task] for found in leaks if task in found)
+        images = len({image for one in first for image in one["images"]})
+        sentences.append(
+            f"Task {task} is tested on what was trained on: {words.plural(images, 'image')} of it, the first by "
+            f"{first[0]['kind']} {first[0]['name']} ({first[0]['images'][0]}). Its numbers are marked and say little; leakage.json has all."
+        )
+    return sentences
 
 
 def read_run(folder: Path) -> Run:
@@ -174,3 +192,8 @@ def _sensible(measured: list[str]) -> list[str]:
     accuracies = [key for key in tests if key.endswith(("/test/balanced_accuracy", "/test/dice"))] or tests
     unlabelled = [key for key in ("unsupervised/rankme", "unsupervised/odcorr") if key in measured]
     return sorted(accuracies, key=lambda key: ("linear/" not in key, key)) + unlabelled
+
+
+def leaked(study: Study, key: str) -> bool:
+    """Whether a metric is of a task that was trained on in part."""
+    return key.startswith("probe/") and key.split("/")[1] in study.leaks

@@ -8,7 +8,7 @@ from pathssl.report import words
 from pathssl.report.study import Run, Study
 
 # settings that differ between runs without making another experiment
-_BOOKKEEPING = ("seed", "study", "arm", "report", "logger", "launcher", "hydra", "experiment")
+_BOOKKEEPING = ("seed", "study", "arm", "report", "logger", "launcher", "hydra", "experiment", "leakage")
 _BOOKKEEPING_ENDS = ("workers", "prefetch")
 
 

@@ -17,7 +17,7 @@ from pathssl.errors import UserError
 from pathssl.probes.segmentation.crops import CropFiles, crops_of, cut, in_threads, room
 from pathssl.probes.segmentation.masks import IGNORED, MOST_CLASSES, Meaning, load_mask
 from pathssl.probes.splits import check_groups, take_validation
-from pathssl.probes.task import check_samples, split_names
+from pathssl.probes.task import check_samples, slides_of, split_names
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class SegmentationTask:
         self.ids_N = table["path"].to_numpy(str)
         self.grouped = "group" in table
         self.groups_N = table["group"].to_numpy(str) if self.grouped else self.ids_N
+        self.slides_N = slides_of(table)
         self.splits_N = split_names(table["split"], source)
         check_samples(self.ids_N, folder, source)
         if self.grouped:
@@ -79,6 +80,10 @@ class SegmentationTask:
 
     def __len__(self) -> int:
         return len(self.ids_N)
+
+    def rows_of_pictures(self) -> np.ndarray:
+        """(M,) of which image each crop of `batches` is."""
+        return self.image_M
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
         """(B, P, P, 3) uint8 crops of all splits; crop m is of image `image_M[m]`."""

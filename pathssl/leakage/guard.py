@@ -1,0 +1,113 @@
+"""The guard: what of the labelled tasks was trained on, and what is done about it."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from pathssl.data.patches import PatchReader
+from pathssl.errors import UserError
+from pathssl.leakage.fingerprint import Fingerprints, fingerprints
+from pathssl.leakage.overlaps import Overlap, between_splits, of_names, of_pictures
+from pathssl.probes.task import Task
+from pathssl.records import OF_TRAINING
+from pathssl.slides.index import SlideIndex
+
+log = logging.getLogger(__name__)
+_SHOWN = 10
+_PATCHES_AT_A_TIME = 64
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What was compared, and the overlaps."""
+
+    compared: dict[str, Any]
+    overlaps: list[Overlap]
+
+    def of_training(self) -> list[Overlap]:
+        """Those that mean that what is tested was trained on."""
+        return [one for one in self.overlaps if one.kind in OF_TRAINING]
+
+    def record(self) -> dict[str, Any]:
+        """leakage.json: "compared", and "overlaps" as [{task, kind, name, images}]."""
+        return {"compared": self.compared, "overlaps": [asdict(one) for one in self.overlaps]}
+
+    def text(self) -> str:
+        """A sentence on what was compared, then a line for each of the first overlaps."""
+        images = ", ".join(f"{task} ({count} images)" for task, count in self.compared["images"].items())
+        counts = ", ".join(f"{self.compared[key]} {key}" for key in ("cases", "slides", "pictures"))
+        head = f"{counts} that are trained on, against {images or 'no task'}: "
+        if not self.overlaps:
+            return f"{head}no overlap."
+        lines = [f"\n  {one}" for one in self.overlaps[:_SHOWN]]
+        if len(self.overlaps) > _SHOWN:
+            lines.append(f"\n  and {len(self.overlaps) - _SHOWN} more")
+        return f"{head}{len(self.overlaps)} overlap{'s' if len(self.overlaps) > 1 else ''}.{''.join(lines)}"
+
+
+def look(
+    tasks: Mapping[str, Task],
+    *,
+    index: SlideIndex,
+    training_slides: Sequence[int],
+    reader: PatchReader | None,
+    patches: int,
+    batch_size: int,
+) -> Findings:
+    """The overlaps of the tasks with the slides number `training_slides`, and with the first `patches` patches of `reader`.
+
+    With patches=0 no picture is looked at: not those of the tasks either.
+    """
+    cases = sorted({index.case[k] for k in training_slides})
+    slides = [index.paths[k] for k in training_slides]
+    overlaps = [one for name, task in tasks.items() for one in of_names(name, task, cases, slides)]
+    if patches and tasks:
+        trained, places = _first_patches(reader, patches)
+        overlaps += of_copies(tasks, trained, places, batch_size)
+    compared = {"cases": len(cases), "slides": len(slides), "pictures": patches if tasks else 0}
+    return Findings(compared | {"images": {name: len(task) for name, task in tasks.items()}}, overlaps)
+
+
+def of_copies(
+    tasks: Mapping[str, Task], trained: Fingerprints, places: Sequence[str], batch_size: int
+) -> list[Overlap]:
+    """The copies of pictures in the tasks, and those between their splits."""
+    overlaps = []
+    for name, task in tasks.items():
+        images = fingerprints(task.batches(batch_size))
+        overlaps += of_pictures(name, task, images, trained, places) + between_splits(name, task, images)
+    return overlaps
+
+
+def _first_patches(reader: PatchReader, count: int) -> tuple[Fingerprints, list[str]]:
+    """The first patches of a run, and where each lies."""
+    places: list[str] = []
+
+    def read() -> Iterator[np.ndarray]:
+        for start in range(0, count, _PATCHES_AT_A_TIME):
+            patches = reader.read(np.arange(start, min(start + _PATCHES_AT_A_TIME, count)))
+            draws = patches.draws
+            columns = (draws.slide.tolist(), draws.x0.tolist(), draws.y0.tolist(), draws.mpp.tolist())
+            for slide, x0, y0, mpp in zip(*columns, strict=True):
+                places.append(f"{reader.sampler.index.paths[slide]} at {x0}, {y0} ({mpp:g} um/px)")
+            yield patches.pixels
+
+    made = fingerprints(read())
+    reader.close()
+    return made, places
+
+
+def act(findings: Findings, on_overlap: str) -> None:
+    """Raises UserError for what was trained on, where `on_overlap` is refuse; else, and for copies between splits, warns."""
+    of_training = findings.of_training()
+    if of_training and on_overlap == "refuse":
+        raise UserError(
+            f"What is tested was trained on: {Findings(findings.compared, of_training).text()}\n"
+            "Leave these slides out of data.path (or these images out of the labels), or give cases that only share a name other "
+            "names. leakage.on_overlap=label trains all the same and marks the tasks' numbers in the report; ignore does not look."
+        )
+    if findings.overlaps:
+        log.warning("Leakage: %s", findings.text())
