@@ -16,6 +16,7 @@ from pathssl import parts, sources
 from pathssl.bench.rounds import Contender, alternate, report, table
 from pathssl.errors import UserError
 from pathssl.make import make
+from pathssl.metrics.bootstrap import balanced_accuracies, interval
 from pathssl.probes.eva import Eva
 from pathssl.probes.evaluate import Probes
 from pathssl.probes.feature_set import FeatureSet
@@ -71,14 +72,37 @@ def bench_probe(config: dict[str, Any], *, rounds: int, eva: Path | None, steps:
         rounds,
     )
     ratios, parity, missing = {"probe/forward": figures.ratio("probe", "forward")}, [], {}
+    beside = [_interval(task, features[task], name, steps) for task in tasks for name in ("linear", *_EVA)]
     if eva is None:
         missing["eva"] = "--eva names no Python that has kaiko-eva"
     else:
         parity = [_beside_eva(eva, task, features[task], name, steps) for task in tasks for name in _EVA]
         seconds = {who: sum(row[f"{who}_s"] for row in parity) for who in ("eva", "pathssl")}
         ratios["probe/eva"] = seconds["eva"] / seconds["pathssl"]
-    answer = report("probe", figures, ratios, missing, parity=parity)
-    return {**answer, "text": table(answer, _lines(parity))}
+    answer = report("probe", figures, ratios, missing, protocols=beside, parity=parity)
+    return {**answer, "text": table(answer, [*_said(beside), *_lines(parity)])}
+
+
+def _interval(task: str, features: FeatureSet, name: str, steps: int) -> dict[str, Any]:
+    """Balanced accuracy of one of our protocols on the final split, with its interval over cases; eva's for `steps` steps, CPU."""
+    block = _block(name) | ({"steps": steps, "device": "cpu"} if name in _EVA else {})
+    start_s = time.perf_counter()
+    result = make(block).run(features)
+    seconds = time.perf_counter() - start_s
+    split, samples = features.final()
+    predictions_N = result.scores[split].argmax(axis=1)
+    draws_S = balanced_accuracies(samples.labels_N, predictions_N, samples.groups_N, len(features.classes))
+    low, high = interval(draws_S)
+    found = {"balanced_accuracy": result.results[f"{split}/balanced_accuracy"], "low": low, "high": high}
+    return {"task": task, "protocol": name, "split": split, **found, "seconds": seconds}
+
+
+def _said(beside: list[Mapping[str, Any]]) -> list[str]:
+    return [
+        f"{row['task']} {row['protocol']} {row['split']}: {row['balanced_accuracy']:.4f} (95 % over cases {row['low']:.4f} to "
+        f"{row['high']:.4f}), {row['seconds']:.1f} s"
+        for row in beside
+    ]
 
 
 def _beside_eva(python: Path, task: str, features: FeatureSet, name: str, steps: int) -> dict[str, Any]:

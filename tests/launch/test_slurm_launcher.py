@@ -13,7 +13,7 @@ from slurm_cluster import closed, ran, until
 
 from pathssl.launch.differences import compare
 from pathssl.launch.status import look_at
-from pathssl.records import find_runs, read_json, read_status, read_submission
+from pathssl.records import find_runs, is_probed, read_json, read_probes, read_status, read_submission
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 JOB = ["hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1"]
@@ -123,3 +123,24 @@ def test_who_waits_sees_progress_and_the_end(slurm, line, tmp_path, monkeypatch)
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = find_runs(tmp_path / "outputs" / "small")
     assert read_status(run)["state"] == "finished" and "step 8 of 8" in done.stdout
+
+
+def test_probes_of_a_job_are_jobs_of_their_own(slurm, line, tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
+    done, _ = launched(tmp_path, *line, *JOB, "probe.where=job", env=os.environ, program=str(ROOT / "train.py"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = find_runs(tmp_path / "outputs" / "small")
+    until(lambda: all(is_probed(run, step) for step in (0, 4, 8)), 240, lambda: (read_status(run), said(run)))
+    own, sent = read_submission(run)["job_id"].partition("_")[0], (run / "probe_job.txt").read_text().strip()
+    assert sent.isdecimal() and sent != own
+    assert train(*line, "study=here", cwd=tmp_path).returncode == 0
+    (here,) = find_runs(tmp_path / "outputs" / "here")
+    late, inline = (
+        {p["step"]: p["results"] for p in read_probes(of) if p["task"] == "synthetic"} for of in (run, here)
+    )
+    assert late == inline and len(late) == 3
+
+
+def said(run):
+    log = run / "probes.log"
+    return log.read_text() if log.is_file() else "nothing"
