@@ -79,7 +79,7 @@ def _table(study: Study, reading: Reading, key: str) -> NullTable | None:
     rows = [_row(arm, arm, arms[arm], nulls) for arm in study.arms if arm in arms]
     rows += [_row(name, None, nulls[name], {}) for name in nulls]
     table = NullTable(key, rows, list(nulls), len(everything[0].ids), len(everything[0].cases), [])
-    return replace(table, sentences=_sentences(table))
+    return replace(table, sentences=_sentences(table, words.distinct_names(study.arms)))
 
 
 def _initialised(config: dict) -> bool:
@@ -124,11 +124,11 @@ def _mean(runs: list[_Scored]) -> tuple[float, np.ndarray]:
     return float(np.mean([run.value for run in runs])), np.mean([run.values_S for run in runs], axis=0)
 
 
-def _sentences(table: NullTable) -> list[str]:
+def _sentences(table: NullTable, short: dict[str, str]) -> list[str]:
     """Which arms do not beat a null."""
     digits = words.decimals(row.value.value for row in table.rows)
     return [
-        f"{row.name} does not beat {null} in {words.full_title(table.key)}: {words.change(found, digits)} over cases."
+        f"{short[row.arm]} does not beat {null} in {words.full_title(table.key)}: {words.change(found, digits)} over cases."
         for row in table.rows
         for null, found in row.differences.items()
         if found.low is not None and found.low <= 0
