@@ -68,6 +68,7 @@ def late(run: Path) -> subprocess.Popen:
     return subprocess.Popen(line, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
+@pytest.mark.slow
 def test_training_writes_no_probes_and_keeps_what_is_not_probed(unprobed_run, inline):
     assert read_probes(unprobed_run) == [] and unprobed(unprobed_run) == list(STEPS)
     assert not any(key.startswith(("probe/", "unsupervised/")) for row in read_metrics(unprobed_run) for key in row)
@@ -81,6 +82,7 @@ def test_training_writes_no_probes_and_keeps_what_is_not_probed(unprobed_run, in
     assert "nothing new" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_starts_a_process_that_probes_it(small, tmp_path, inline):
     done = train(*small, *LATE, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -109,6 +111,7 @@ def test_a_killed_probe_job_neither_loses_nor_doubles_a_number(unprobed_run, inl
     same_as_loop(unprobed_run, inline)
 
 
+@pytest.mark.slow
 def test_one_works_one_waits_and_others_are_not_needed(unprobed_run):
     with open(unprobed_run / ".probes.lock", "a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # one works
@@ -118,6 +121,7 @@ def test_one_works_one_waits_and_others_are_not_needed(unprobed_run):
     assert unprobed(unprobed_run) == list(STEPS)
 
 
+@pytest.mark.slow
 def test_mistakes_are_answered_in_a_sentence(inline, tmp_path):
     done = pathssl("probe", inline, "--late", cwd=tmp_path)
     assert done.returncode == 2 and "probe.where=inline" in done.stderr
@@ -131,6 +135,7 @@ def test_the_best_is_kept_once_all_are_probed(tmp_path):
     assert keep([0, 4, 8]) == [0, 8]
 
 
+@pytest.mark.slow
 def test_late_results_reach_wandb_once_at_the_patches_that_they_are_of(inline):
     from pathssl.training import tracking
 

@@ -75,6 +75,7 @@ def test_a_file_of_weights_has_the_numbers_of_its_checkpoint(run, trained, capsy
     assert {key: said[key] for key in row} == row and any("stain_flips" in key for key in row)
 
 
+@pytest.mark.slow
 def test_a_name_of_timms_has_the_numbers_of_its_weights_in_the_colours_of_its_training(hub, trained, tmp_path, capsys):
     line = [o for o in trained[0] if o.startswith(("data.cohort", "task.", "cache_dir"))] + ["probe=[knn]"]
     said = answer(capsys, "timm:vit_tiny_patch16_224", *line)

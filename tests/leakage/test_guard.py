@@ -53,6 +53,7 @@ def test_disjoint_sets_raise_no_alarm(small, labelled):
     assert found.overlaps == [] and found.compared["pictures"] == 24 and found.compared["images"] == {"folder": 6}
 
 
+@pytest.mark.slow
 def test_the_synthetic_cohort_holds_its_own_tasks_out(small):
     tasks = ["task=[synthetic,synthetic_nuclei,synthetic_cases]", "task.synthetic_cases.tumour_patches=1"]
     cohorts = [
@@ -124,6 +125,7 @@ def test_a_copy_in_another_split_is_told_and_no_leak_of_training(small, labelled
     assert found.of_training() == []
 
 
+@pytest.mark.slow
 def test_refused_before_anything_is_written_and_labelled_where_that_is_wanted(small, labelled, tmp_path):
     planted = plant_patch(small, *labelled)
     command = line(small, labelled[0])
@@ -143,6 +145,7 @@ def test_refused_before_anything_is_written_and_labelled_where_that_is_wanted(sm
     assert "tested_on_training" in arms.splitlines()[0]
 
 
+@pytest.mark.slow
 def test_as_it_is_typed(small, labelled, tmp_path):
     done = pathssl("leakage", *line(small, labelled[0]), cwd=tmp_path)
     assert done.returncode == 0 and done.stdout.rstrip().endswith("no overlap."), done.stdout + done.stderr
