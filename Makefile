@@ -36,12 +36,8 @@ test: lint  ## the fast tests, with lint (under 5 minutes)
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 test-slow: env  ## the slow tests: clusters, kills, browsers, whole studies
-	@# the tests with a SLURM mostly wait for it, so they run beside the others
-	@log=$$(mktemp); $(BIN)/python -m pytest -q -m slurm >"$$log" 2>&1 & slurm=$$!; \
-	    $(BIN)/python -m pytest -q -n 2 -m "slow and not slurm and not alone"; others=$$?; \
-	    wait $$slurm; slurm=$$?; cat "$$log"; rm "$$log"; \
-	    [ $$others = 0 ] && { [ $$slurm = 0 ] || [ $$slurm = 5 ]; }
-	@$(BIN)/python -m pytest -q -m alone
+	@$(BIN)/python -m pytest -q -n 2 -m "slow and not slurm and not alone"
+	@$(BIN)/python -m pytest -q -m "slurm or alone"
 
 lint: env  ## ruff: style and unused arguments
 	@$(BIN)/ruff check -q .
