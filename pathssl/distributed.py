@@ -21,6 +21,7 @@ from pathssl.errors import UserError
 
 # Probes and checkpoints are the first process's work, and the others wait for it; a process that died is noticed at once all the same.
 _TIMEOUT = datetime.timedelta(hours=6)
+_OUTRANKS = 200  # the codes of processes that a signal ended, up to 128 + 64
 _PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 
 
@@ -169,6 +170,17 @@ def main_first() -> Iterator[None]:
 
 class ElsewhereError(RuntimeError):
     """Another process of this run failed, and has said why."""
+
+
+def exit_code(code: int, error: BaseException | None) -> int:
+    """The exit code of a process that ended with `error`; higher than those of any that are killed for want of it, where they are several.
+
+    srun gives the highest of its processes' codes, by which slurm/requeue.sh tells a run that was killed from one that failed. An error
+    that is only the loss of another process keeps `code`: what befell that one counts.
+    """
+    if world_size() == 1 or error is None or isinstance(error, dist.DistError) or "gloo" in str(error):
+        return code
+    return _OUTRANKS + code
 
 
 def check_batch(size: int, accumulate: int) -> int:

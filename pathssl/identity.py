@@ -27,7 +27,7 @@ _WHERE_AND_HOW = (
 )
 BOOKKEEPING = ("seed", "study", "experiment", "task", "probe", "features", "robustness", "hydra", *_WHERE_AND_HOW)
 # What may differ between two starts of the same run.
-_NOT_OF_THE_RUN = ("report", *_WHERE_AND_HOW)
+_NOT_OF_THE_RUN = tuple(f"{name}." for name in ("report", "probe.where", *_WHERE_AND_HOW))
 _LONGEST_NAME = 100
 
 
@@ -93,7 +93,7 @@ def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: "(absolute path)" if isinstance(value, str) and os.path.isabs(value) else value
         for key, value in flatten(config).items()
-        if key.split(".")[0] not in _NOT_OF_THE_RUN
+        if not f"{key}.".startswith(_NOT_OF_THE_RUN)
     }
 
 

@@ -46,7 +46,8 @@ class Status:
     def __init__(self, folder: Path, config: Mapping[str, Any]):
         before = read_status(folder) or {}
         self.folder, self.step, self.starts = folder, before.get("step", 0), before.get("starts", 0)
-        self.timeouts = before.get("timeouts", 0)
+        # Who starts again what was given up gives it all its time-outs again.
+        self.timeouts = 0 if before.get("state") == "failed" else before.get("timeouts", 0)
         self.total_steps, self.batch_size = config["derived"]["total_steps"], config["batch"]["size"]
 
     def running(self, step: int) -> None:

@@ -1,6 +1,7 @@
 """Probes of what is trained already: the checkpoints of runs, by as many jobs as one likes, or any file of weights."""
 
 import logging
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,9 @@ from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_weights
 from pathssl.probes.evaluate import ProbeOutcome, Probes, fitting
 from pathssl.probes.task import Task
-from pathssl.records import find_runs, metric_key, read_predictions, read_probes, write_probe
+from pathssl.records import arm_of, find_runs, metric_key, read_predictions, read_probes, seed_of, write_probe
 from pathssl.replay import config_of
+from pathssl.schedules import steps_every
 from pathssl.training.checkpoints import TEACHER, Checkpoints
 
 log = logging.getLogger(__name__)
@@ -34,12 +36,24 @@ def probe_runs(
     runs = [run for folder in folders for run in find_runs(folder)]
     if not runs:
         raise UserError(f"There is no run in {', '.join(map(str, folders))}: give outputs/<study> or a run's folder.")
-    number, count = part
-    checkpoints = [(run, step) for run in runs for step in Checkpoints(run).steps()]
     rows, tasks = [], {}
-    for run, step in checkpoints[number - 1 :: count]:
-        rows += _of_checkpoint(run, step, other, tasks, again)
+    for run in runs:
+        for step in Checkpoints(run).steps():
+            if (
+                share_of(run, step, part[1]) == part[0] and Checkpoints(run).path(step).is_dir()
+            ):  # a run may drop it meanwhile
+                rows += _of_checkpoint(run, step, other, tasks, again)
     return rows
+
+
+def share_of(run: Path, step: int, count: int) -> int:
+    """In which of `count` shares, from 1, a checkpoint is: the same one whatever other checkpoints and runs there are at that moment."""
+    config = config_of(run)
+    saved = sorted(
+        steps_every(config["train"]["checkpoint_every"], config["train"]["patches"] // config["batch"]["size"])
+    )
+    turn = saved.index(step) if step in saved else step
+    return 1 + (zlib.crc32(f"{arm_of(run)}/{seed_of(run)}".encode()) + turn) % count
 
 
 def probe_weights(path: Path, config: Mapping[str, Any]) -> dict[str, float]:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 from pathssl import distributed, parts, sources
 from pathssl.checks import check, check_held_out, check_passes
 from pathssl.determinism import deterministic
-from pathssl.distributed import ElsewhereError, check_batch, from_main, is_main, main_first, world_size
+from pathssl.distributed import ElsewhereError, check_batch, exit_code, from_main, is_main, main_first, world_size
 from pathssl.environment import describe_environment
 from pathssl.errors import CALLED_WRONGLY, INTERRUPTED, UserError
 from pathssl.files import locked_or_refused, write_atomic
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 def main(config: DictConfig) -> int:
     """The exit code of train.py: 0, 1 where the run failed, 2 where it was called wrongly, 75 where it was stopped and can go on (each
-    with a sentence on stderr).
+    with a sentence on stderr); of a process among several, see `distributed.exit_code`.
     """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stdout, force=True
@@ -48,10 +48,10 @@ def main(config: DictConfig) -> int:
         run(resolved(config), arm_name(typed), choices(typed))
     except UserError as error:
         print(error, file=sys.stderr)
-        return CALLED_WRONGLY
+        return exit_code(CALLED_WRONGLY, error)
     except (Failed, ElsewhereError) as error:
         print(error, file=sys.stderr)
-        return 1
+        return exit_code(1, error.__cause__)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 0 if ended_by_agent(stopped) else INTERRUPTED

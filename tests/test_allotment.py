@@ -53,6 +53,9 @@ def test_one_time_out_too_many_gives_a_run_up(tmp_path, monkeypatch):
             raise Interrupted("asked to stop")
         assert read_status(tmp_path)["state"] == state
     assert read_status(tmp_path)["timeouts"] == 2 and "max_num_timeout=1" in read_status(tmp_path)["error"]
+    with pytest.raises(Interrupted), Status(tmp_path, config):  # who starts it again means it
+        raise Interrupted("asked to stop")
+    assert (read_status(tmp_path)["state"], read_status(tmp_path)["timeouts"]) == ("preempted", 1)
 
 
 @pytest.mark.parametrize(("ping", "words", "option"), [(0, "-m", "slurm_1gpu"), (1, "-m", "local"), (0, "", "local")])

@@ -9,7 +9,7 @@ from programs import pathssl, train
 from safetensors.torch import save_file
 
 from pathssl.cli import compose, main
-from pathssl.probe_runs import probe_weights
+from pathssl.probe_runs import probe_weights, share_of
 from pathssl.records import NULLS, find_runs, read_predictions, read_probes, read_rows
 
 STEPS = (0, 4, 8)
@@ -53,6 +53,15 @@ def test_two_shares_make_what_the_loop_made_and_nothing_is_done_twice(run, capsy
     assert {probe["step"] for probe in read_probes(run)} == {0, 8}
     assert [row["step"] for row in answer(capsys, run.parents[1], "--part", "2/2")["probed"]] == [4]
     assert contents(run) == before
+
+
+def test_a_checkpoint_stays_in_its_share_whatever_comes_and_goes(run):
+    shares = {step: share_of(run, step, 3) for step in STEPS}
+    assert sorted(shares.values()) == [1, 2, 3]  # one after the other
+    shutil.rmtree(run / "checkpoints" / "step_00000004")
+    (run.parent / "seed7").mkdir()
+    assert {step: share_of(run, step, 3) for step in STEPS} == shares
+    assert {share_of(run, step, 1) for step in STEPS} == {1}
 
 
 def test_another_protocol_joins_those_that_are_there(run, trained, capsys):

@@ -9,7 +9,7 @@ from submitit.core.utils import FailedJobError, FailedSubmissionError
 from pathssl.errors import UserError
 from pathssl.files import write_atomic
 from pathssl.launch.jobs import ask
-from pathssl.launch.submit import executor_of
+from pathssl.launch.slurm_options import executor_of
 from pathssl.records import read_submission
 
 _ID = "probe_job.txt"

@@ -24,7 +24,11 @@ def of_agent() -> bool:
 
 
 def ended_by_agent(stop: Interrupted) -> bool:
-    """Whether an agent ended the run, for good: it sends SIGTERM. After other signals, such as SLURM's warning, the run goes on."""
+    """Whether an agent ended the run, for good: it sends SIGTERM. After other signals, such as SLURM's warning, the run goes on; and
+    after the SIGTERM of a job that is to end, of which slurm/wandb_agent.sbatch tells by a file.
+    """
+    if Path(os.environ.get("PATHSSL_JOB_ENDS", "")).is_file():
+        return False
     return of_agent() and stop.signal in (signal.SIGTERM, None)  # None: another process of the run heard it
 
 

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from programs import pathssl
 from test_local import launch
+from test_submit import options
 
 from pathssl.errors import UserError
 from pathssl.launch import earlier, plan
@@ -112,7 +113,7 @@ def test_on_a_cluster_the_newest_runs_there_say_which_gpus_there_are(planned, co
     an_earlier_run(
         tmp_path / "old" / "there" / "seed0", config, step_s=(0.3, 0.3), gpus=("NVIDIA H200",) * 8, slurm="7"
     )
-    made = planned(where=Where(Hardware(None, True, 8), together=None))
+    made = planned(where=Where(Hardware(None, True, 8), together=256))
     assert the("time a step", made)["value"] == pytest.approx(0.3) and "H200" in the("time a step", made)["source"]
     assert made.wall_hours().mid == pytest.approx(made.run_hours().mid / 4)  # all at once
 
@@ -136,7 +137,7 @@ def test_finished_runs_cost_nothing_and_begun_ones_what_is_left(planned, config,
         "unit": "",
         "source": "",
     }
-    assert the("runs", made)["source"] == "1 more have finished and are left alone; 1 of them go on"
+    assert the("runs", made)["source"] == "1 more have finished or are under way, and are left alone; 1 of them go on"
 
 
 def test_beyond_the_budget_nothing_is_started(planned, config, tmp_path):
@@ -150,7 +151,7 @@ def test_beyond_the_budget_nothing_is_started(planned, config, tmp_path):
 
 
 def test_without_a_measurement_there_is_a_guess_that_is_called_one_and_a_budget_holds_by_it(planned):
-    made = planned(may_guess=True, where=Where(Hardware(None, True, 8), together=None))
+    made = planned(may_guess=True, where=Where(Hardware(None, True, 8), together=256))
     step = the("time a step", made)
     # 2 global views of 224 px and 8 local ones of 96 px by a ViT-S/16 (4.25 and 0.78 GMAC each), thrice, and the teacher's two, on
     # eight A100s of 312 TFLOP/s, of which 30 % are put to use.
@@ -171,21 +172,19 @@ def test_runs_are_dealt_out_to_whoever_is_free():
 @pytest.mark.parametrize(
     ("launcher", "device", "expected"),
     [
-        (
-            {"nodes": 2, "tasks_per_node": 8, "gpus_per_node": 8, "array_parallelism": 4},
-            "auto",
-            Where(Hardware(None, True, 16), 4),
-        ),
-        ({"nodes": 1, "tasks_per_node": None, "gpus_per_node": 1}, "cpu", Where(Hardware(None, False, 1), None)),
+        (["slurm_multinode", "hydra.launcher.array_parallelism=4"], "auto", Where(Hardware(None, True, 16), 4)),
+        (["slurm_1gpu"], "cpu", Where(Hardware(None, False, 1), 256)),
     ],
 )
 def test_on_a_cluster_the_launcher_says_how_many_processes_a_run_has(launcher, device, expected):
-    assert plan.where_of(launcher, {"device": device, "threads": 1}) == expected
+    assert plan.where_of(options(*launcher), {"device": device, "threads": 1}) == expected
+    with pytest.raises(UserError, match=r"hydra\.launcher\.nodes=0"):
+        plan.where_of(options("slurm_1gpu", "hydra.launcher.nodes=0"), {"device": device, "threads": 1})
 
 
 def test_a_cluster_is_not_calibrated_on_the_machine_of_whoever_asks(config):
     with pytest.raises(UserError, match="these runs go to a cluster"):
-        calibrate([LINE], [config], Where(Hardware(None, True, 8), None))
+        calibrate([LINE], [config], Where(Hardware(None, True, 8), 256))
 
 
 def test_kinds_of_runs_have_a_line_each(config, tmp_path):
