@@ -55,13 +55,18 @@ def task_hash(task: Task) -> str:
 
 def cohort_folder(config: Mapping[str, Any], cohort: Mapping[str, Any]) -> Path:
     """The folder of the synthetic cohort with these settings, which is written if it is not there."""
-    settings = json.dumps(dict(**cohort), sort_keys=True)
-    folder = Path(config["cache_dir"]) / f"synthetic-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+    folder = Path(config["cache_dir"]) / cohort_name(cohort)
     if not folder.is_dir():
         log.info("Writing the synthetic cohort to %s (once, a minute or two).", folder)
         with locked(folder.with_suffix(".lock")):
             make(cohort, folder, workers=len(os.sched_getaffinity(0)), progress=sys.stderr.isatty())
     return folder
+
+
+def cohort_name(cohort: Mapping[str, Any]) -> str:
+    """Of the folder of a cohort with these settings."""
+    settings = json.dumps(dict(**cohort), sort_keys=True)
+    return f"synthetic-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
 
 def tasks(config: Mapping[str, Any]) -> dict[str, Task]:

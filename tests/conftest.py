@@ -14,6 +14,7 @@ import pytest  # noqa: E402
 from pathssl.files import locked  # noqa: E402
 from pathssl.slides.index import SlideIndex, build_index  # noqa: E402
 from pathssl.slides.synthetic import write_cohort  # noqa: E402
+from pathssl.sources import cohort_name  # noqa: E402
 
 COHORT = {
     "seed": 0,
@@ -36,7 +37,12 @@ def cohort(tmp_path_factory):
     root = tmp_path_factory.getbasetemp()
     root = root.parent if os.environ.get("PYTEST_XDIST_WORKER") else root
     with locked(root / "cohort.lock"):
-        return write_cohort(root / "cohort", **COHORT, workers=1, progress=False)
+        folder = write_cohort(root / "cohort", **COHORT, workers=1, progress=False)
+        known_as = root / "cache" / cohort_name({"_target_": "pathssl.slides.synthetic.write_cohort"} | COHORT)
+        if not known_as.exists():  # so that runs find it, and do not write it once more
+            known_as.parent.mkdir(exist_ok=True)
+            known_as.symlink_to(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -68,7 +68,8 @@ def test_an_agent_that_slurm_warns_saves_its_run_and_goes_on_with_it(slurm, repo
     (run,) = find_runs(tmp_path / "outputs" / "small")
     monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
     assert (look_at([run])[0].state, read_status(run)["job_id"]) == ("running", f"{job}_0")
-    ran("scancel", "--batch", "--signal=USR1", f"{job}_0", env=slurm)
+    # As preemption does: the script, the agent and the run hear it. (USR1, before the time limit, is heard by the same trap.)
+    ran("scancel", "--full", "--signal=TERM", f"{job}_0", env=slurm)
     while read_status(run)["state"] != "preempted":
         assert time.monotonic() < until, "".join(path.read_text() for path in repository.glob("slurm-*.log"))
         time.sleep(0.2)
