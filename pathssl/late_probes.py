@@ -14,18 +14,14 @@ from pathssl import parts, sources
 from pathssl.errors import UserError
 from pathssl.export import load_teacher
 from pathssl.files import locked
-from pathssl.records import is_probed, read_status, write_probe
+from pathssl.probe_process import unprobed
+from pathssl.records import read_status, write_probe
 from pathssl.replay import config_of
 from pathssl.run import build_recipe
 from pathssl.training.checkpoints import TEACHER, Checkpoints
 
 log = logging.getLogger(__name__)
 _WAITING, _WORKING = ".probes.waiting", ".probes.lock"
-
-
-def unprobed(run: Path) -> list[int]:
-    """The steps of checkpoints that are there and not probed."""
-    return [step for step in Checkpoints(run).steps() if not is_probed(run, step)]
 
 
 def probe_late(run: Path) -> list[int]:
@@ -50,7 +46,12 @@ def probe_late(run: Path) -> list[int]:
         while steps := unprobed(run):
             step = steps[0]
             start_s = time.perf_counter()
-            encoder = load_teacher(config, Checkpoints(run).path(step) / TEACHER).to(device)
+            try:
+                encoder = load_teacher(config, Checkpoints(run).path(step) / TEACHER).to(device)
+            except FileNotFoundError:
+                if step in unprobed(run):  # the checkpoint is there, without a teacher
+                    raise
+                continue  # someone has removed it, or probed it
             outcome = probes.run(encoder, device=device, with_nulls=step == 0)
             place = {"step": step, "patches_seen": step * config["batch"]["size"]}
             for task, result in outcome.tasks.items():

@@ -1,9 +1,20 @@
-"""The process that probes beside training: how a run starts it."""
+"""The process that probes beside training: what it has to do, and how a run starts it."""
 
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from pathssl.records import is_probed, read_config
+from pathssl.schedules import steps_every
+
+
+def unprobed(run: Path) -> list[int]:
+    """The steps of checkpoints that are there and not probed. States saved between them are none: the loop does not probe those either."""
+    config = read_config(run)
+    scheduled = steps_every(config["train"]["checkpoint_every"], config["derived"]["total_steps"])
+    there = {int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*")}
+    return sorted(step for step in there & scheduled if not is_probed(run, step))
 
 
 def start_probes(run: Path) -> None:

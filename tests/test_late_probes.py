@@ -1,6 +1,7 @@
 """Probes beside training: the numbers of the loop, at their steps; nothing is lost or doubled whoever is killed."""
 
 import fcntl
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import pytest
 from programs import pathssl, train
 
 from pathssl import late_probes
-from pathssl.late_probes import unprobed
 from pathssl.launch.status import look_at
+from pathssl.probe_process import unprobed
 from pathssl.records import find_runs, is_probed, metric_key, read_metrics, read_predictions, read_probes, read_rows
 from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.retention import Retention
@@ -119,6 +120,24 @@ def test_one_works_one_waits_and_others_are_not_needed(unprobed_run):
             fcntl.flock(waiting, fcntl.LOCK_EX)  # one waits
             assert late_probes.probe_late(unprobed_run) == []
     assert unprobed(unprobed_run) == list(STEPS)
+
+
+@pytest.mark.slow
+def test_what_is_saved_between_checkpoints_is_not_probed_and_a_vanished_one_not_missed(
+    unprobed_run, inline, monkeypatch
+):
+    checkpoints = Checkpoints(unprobed_run)
+    shutil.copytree(checkpoints.path(4), checkpoints.path(5))
+    load = late_probes.load_teacher
+
+    def late_load(config, weights):
+        if weights.parent == checkpoints.path(4):
+            shutil.rmtree(weights.parent)  # after it was seen to be there
+        return load(config, weights)
+
+    monkeypatch.setattr(late_probes, "load_teacher", late_load)
+    assert late_probes.probe_late(unprobed_run) == [0, 8]
+    assert {step: numbers(inline)[step] for step in (0, 8)} == numbers(unprobed_run)
 
 
 @pytest.mark.slow

@@ -12,7 +12,8 @@ from pathssl.errors import UserError
 from pathssl.files import is_locked
 from pathssl.launch.jobs import Job, ask
 from pathssl.launch.tails import Tail, read_tail
-from pathssl.records import find_runs, is_probed, read_config, read_status, read_submission
+from pathssl.probe_process import unprobed
+from pathssl.records import find_runs, read_config, read_status, read_submission
 from pathssl.report.words import duration, plural
 from pathssl.schedules import steps_every
 
@@ -133,8 +134,7 @@ def _waiting_for_probes(run: Path) -> str:
     """What a finished run still waits for, where another process probes it."""
     if ((read_config(run) or {}).get("probe") or {}).get("where") != "job":
         return ""
-    steps = [int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*")]
-    waiting = sum(not is_probed(run, step) for step in steps)
+    waiting = len(unprobed(run))
     return f"{plural(waiting, 'checkpoint')} not probed yet (python -m pathssl probe RUN --late)" if waiting else ""
 
 
