@@ -19,6 +19,7 @@ from pathssl.records import read_status, write_probe
 from pathssl.replay import config_of
 from pathssl.run import build_recipe
 from pathssl.training.checkpoints import TEACHER, Checkpoints
+from pathssl.training.tracking import untold
 
 log = logging.getLogger(__name__)
 _WAITING, _WORKING = ".probes.waiting", ".probes.lock"
@@ -28,50 +29,48 @@ def probe_late(run: Path) -> list[int]:
     """The steps that were probed now: all that are there and were not, and those that came meanwhile.
 
     Of several processes for one run one works, one waits, and the others see that they are not needed. What a killed one had not finished
-    is probed from the beginning of that checkpoint.
+    is probed from the beginning of that checkpoint. Who finds the run finished, and nothing left, does what is to be done at its end.
     """
     config = config_of(run)
     if config["probe"]["where"] != "job":
         raise UserError(
             f"{run} probes its checkpoints itself (probe.where={config['probe']['where']}); leave --late out."
         )
-    done: list[int] = []
     with _turn(run) as mine:
-        if not mine or not unprobed(run):
-            return done
-        torch.set_num_threads(config["train"]["threads"])
-        device = parts.device(config["train"]["device"])
-        data, tasks = sources.Data(config), sources.tasks(config)
-        probes = parts.probes(config, data, tasks)
-        while steps := unprobed(run):
-            step = steps[0]
-            start_s = time.perf_counter()
-            try:
-                encoder = load_teacher(config, Checkpoints(run).path(step) / TEACHER).to(device)
-            except FileNotFoundError:
-                if step in unprobed(run):  # the checkpoint is there, without a teacher
-                    raise
-                continue  # someone has removed it, or probed it
-            outcome = probes.run(encoder, device=device, with_nulls=step == 0)
-            place = {"step": step, "patches_seen": step * config["batch"]["size"]}
-            for task, result in outcome.tasks.items():
-                write_probe(
-                    run,
-                    **place,
-                    task=task,
-                    results=result.results,
-                    predictions=result.predictions,
-                )
-            unsupervised = {
-                key.split("/", 1)[1]: value for key, value in outcome.metrics.items() if key.startswith("unsupervised/")
-            }
-            # The last: from now on the checkpoint is probed.
-            write_probe(
-                run, **place, task="unsupervised", results=unsupervised, probe_time_s=time.perf_counter() - start_s
-            )
-            log.info("%s: step %d probed", run, step)
-            done.append(step)
+        if not mine:
+            return []
+        done = _probe_all(run, config) if unprobed(run) else []
         _ended(run, config)
+    return done
+
+
+def _probe_all(run: Path, config: Mapping[str, Any]) -> list[int]:
+    """Probes until nothing is left; the steps."""
+    done: list[int] = []
+    torch.set_num_threads(config["train"]["threads"])
+    device = parts.device(config["train"]["device"])
+    data, tasks = sources.Data(config), sources.tasks(config)
+    probes = parts.probes(config, data, tasks)
+    while steps := unprobed(run):
+        step = steps[0]
+        start_s = time.perf_counter()
+        try:
+            encoder = load_teacher(config, Checkpoints(run).path(step) / TEACHER).to(device)
+        except FileNotFoundError:
+            if step in unprobed(run):  # the checkpoint is there, without a teacher
+                raise
+            continue  # someone has removed it, or probed it
+        outcome = probes.run(encoder, device=device, with_nulls=step == 0)
+        place = {"step": step, "patches_seen": step * config["batch"]["size"]}
+        for task, result in outcome.tasks.items():
+            write_probe(run, **place, task=task, results=result.results, predictions=result.predictions)
+        unsupervised = {
+            key.split("/", 1)[1]: value for key, value in outcome.metrics.items() if key.startswith("unsupervised/")
+        }
+        # The last: from now on the checkpoint is probed.
+        write_probe(run, **place, task="unsupervised", results=unsupervised, probe_time_s=time.perf_counter() - start_s)
+        log.info("%s: step %d probed", run, step)
+        done.append(step)
     return done
 
 
@@ -82,7 +81,7 @@ def _ended(run: Path, config: Mapping[str, Any]) -> None:
     checkpoints = Checkpoints(run)
     checkpoints.tidy(parts.retention(config, run, build_recipe(config)))
     checkpoints.wait()
-    if config["logger"]["wandb"]:
+    if config["logger"]["wandb"] and untold(run):
         with parts.tracker(config, run, run.parent.name, {}) as tracker:
             tracker.log_late()
 

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from pathssl.records import is_probed, read_config
+from pathssl.allotment import slurm_job
+from pathssl.records import is_probed, read_config, read_submission
 from pathssl.schedules import steps_every
 
 
@@ -17,14 +18,16 @@ def unprobed(run: Path) -> list[int]:
     return sorted(step for step in there & scheduled if not is_probed(run, step))
 
 
-def start_probes(run: Path) -> None:
+def start_probes(run: Path, *, last: bool = False) -> None:
     """Begins to probe the run's new checkpoints, in a process that goes on when this one dies, with little claim to the processor.
 
-    Where the run is a job of SLURM's, that process sends another job, and ends.
+    Where the run was sent to SLURM, that process sends another job, and ends. last: this returns when it has, since a job that ends takes
+    its processes with it.
     """
+    sends = slurm_job() is not None and read_submission(run) is not None
     root = str(Path(__file__).parents[1])
     with open(run / "probes.log", "a") as said:
-        subprocess.Popen(
+        process = subprocess.Popen(
             ["nice", sys.executable, "-m", "pathssl", "probe", str(run), "--late"],
             env={
                 **os.environ,
@@ -35,3 +38,5 @@ def start_probes(run: Path) -> None:
             stderr=said,
             start_new_session=True,  # signals to this one are not meant for it
         )
+    if sends and last:
+        process.wait()

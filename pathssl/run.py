@@ -156,6 +156,8 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
             save_every_s=parts.save_every_s(config),
             probe_late=partial(start_probes, folder) if config["probe"]["where"] == "job" else None,
         ).fit()
+    if is_main() and config["probe"]["where"] == "job":
+        start_probes(folder, last=True)  # one that ended before does not know that the run is finished
     log.info("Finished: %s", folder)
     return folder
 

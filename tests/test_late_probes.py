@@ -6,16 +6,32 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from programs import pathssl, train
 
-from pathssl import late_probes
+from pathssl import late_probes, parts
+from pathssl.cli import compose
+from pathssl.files import locked
 from pathssl.launch.status import look_at
 from pathssl.probe_process import unprobed
-from pathssl.records import find_runs, is_probed, metric_key, read_metrics, read_predictions, read_probes, read_rows
+from pathssl.records import (
+    find_runs,
+    is_probed,
+    metric_key,
+    read_config,
+    read_metrics,
+    read_predictions,
+    read_probes,
+    read_rows,
+    write_probe,
+    write_status,
+)
+from pathssl.run import derived
 from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.retention import Retention
 
@@ -39,7 +55,7 @@ def inline(cohort, tmp_path_factory):
 @pytest.fixture
 def unprobed_run(small, tmp_path, monkeypatch):
     """A finished run whose probes nobody made."""
-    monkeypatch.setattr("pathssl.run.start_probes", lambda _: None)
+    monkeypatch.setattr("pathssl.run.start_probes", lambda *_, **__: None)
     done = train(*small, *LATE, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = find_runs(tmp_path / "outputs" / "small")
@@ -93,8 +109,12 @@ def test_a_run_starts_a_process_that_probes_it(small, tmp_path, inline):
         assert time.monotonic() < until, (run / "probes.log").read_text()
         time.sleep(0.2)
     same_as_loop(run, inline)
-    with open(run / ".probes.lock") as lock:  # let it end
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    while Checkpoints(run).steps() != [0, 8]:  # 4 stayed only to be probed
+        assert time.monotonic() < until, (run / "probes.log").read_text()
+        time.sleep(0.2)
+    for lock in (".probes.waiting", ".probes.lock"):  # let all end
+        with locked(run / lock):
+            pass
 
 
 @pytest.mark.slow
@@ -152,6 +172,35 @@ def test_the_best_is_kept_once_all_are_probed(tmp_path):
     probed = {0, 4}
     keep = Retention(tmp_path, [0, 4, 8], every=3, best=None, is_probed=probed.__contains__)
     assert keep([0, 4, 8]) == [0, 8]
+
+
+@pytest.fixture
+def all_probed(tmp_path):
+    """A finished run of 8 steps, on paper, whose checkpoints are all probed, and kept."""
+    run = tmp_path / "outputs" / "small" / "default" / "seed0"
+    config = compose([*LATE, f"output_dir={tmp_path / 'outputs'}", "train.patches=64", "batch.size=8"])
+    config["train"]["checkpoint_every"] = 0.5
+    for step in STEPS:
+        Checkpoints(run).path(step).mkdir(parents=True)
+        write_probe(run, step=step, patches_seen=8 * step, task="unsupervised", results={"rankme": 5.0})
+    (run / "config.yaml").write_text(yaml.safe_dump(config | {"derived": derived(config)}))
+    place = {"step": 8, "total_steps": 8, "patches_seen": 64}
+    write_status(run, "finished", **place, host=None, job_id=None, error=None)
+    return run
+
+
+def test_what_is_done_at_the_end_is_done_by_the_first_that_finds_the_run_finished(all_probed, monkeypatch):
+    config = read_config(all_probed)
+    (all_probed / "config.yaml").write_text(yaml.safe_dump(config | {"logger": {"wandb": {"mode": "offline"}}}))
+    told = []
+
+    @contextmanager
+    def tracker(*_):
+        yield type("Tracker", (), {"log_late": lambda _: told.append("all")})()
+
+    monkeypatch.setattr(parts, "tracker", tracker)
+    assert late_probes.probe_late(all_probed) == []
+    assert Checkpoints(all_probed).steps() == [0, 8] and told == ["all"]
 
 
 @pytest.mark.slow
