@@ -86,7 +86,7 @@ def run(config: dict[str, Any], arm: str, choices: Mapping[str, Any] | None = No
 
 def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: torch.device) -> Path:
     """As `run`, in one of the processes that train the model."""
-    folder = run_folder(config, arm)
+    folder, late = run_folder(config, arm), config["probe"]["where"] == "job"
     bf16 = parts.bf16(config["train"]["precision"], device.type)
     micro_batch = check_batch(config["batch"]["size"], config["parallel"]["accumulate"])
     check_passes(config, micro_batch)
@@ -110,6 +110,8 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
         if is_main() and of_agent():
             with parts.tracker(config, folder, arm, choices) as tracker:
                 tracker.log_again(config["derived"]["total_steps"])
+                if late:
+                    tracker.log_late()
         return folder
     with ExitStack() as stack:
         probes = tracker = leaks = None
@@ -149,14 +151,14 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
                 tracker=tracker,
                 sentinels=sentinels,
                 report=status.running,
-                late=config["probe"]["where"] == "job",
+                late=late,
             ),
             sentinels=sentinels,
             keep=parts.retention(config, folder, recipe),
             save_every_s=parts.save_every_s(config),
-            probe_late=partial(start_probes, folder) if config["probe"]["where"] == "job" else None,
+            probe_late=partial(start_probes, folder) if late else None,
         ).fit()
-    if is_main() and config["probe"]["where"] == "job":
+    if is_main() and late:
         start_probes(folder, last=True)  # one that ended before does not know that the run is finished
     log.info("Finished: %s", folder)
     return folder

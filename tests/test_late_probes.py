@@ -31,7 +31,7 @@ from pathssl.records import (
     write_probe,
     write_status,
 )
-from pathssl.run import derived
+from pathssl.run import derived, run
 from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.retention import Retention
 
@@ -177,30 +177,47 @@ def test_the_best_is_kept_once_all_are_probed(tmp_path):
 @pytest.fixture
 def all_probed(tmp_path):
     """A finished run of 8 steps, on paper, whose checkpoints are all probed, and kept."""
-    run = tmp_path / "outputs" / "small" / "default" / "seed0"
+    folder = tmp_path / "outputs" / "small" / "default" / "seed0"
     config = compose([*LATE, f"output_dir={tmp_path / 'outputs'}", "train.patches=64", "batch.size=8"])
     config["train"]["checkpoint_every"] = 0.5
     for step in STEPS:
-        Checkpoints(run).path(step).mkdir(parents=True)
-        write_probe(run, step=step, patches_seen=8 * step, task="unsupervised", results={"rankme": 5.0})
-    (run / "config.yaml").write_text(yaml.safe_dump(config | {"derived": derived(config)}))
+        Checkpoints(folder).path(step).mkdir(parents=True)
+        write_probe(folder, step=step, patches_seen=8 * step, task="unsupervised", results={"rankme": 5.0})
+    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"derived": derived(config)}))
     place = {"step": 8, "total_steps": 8, "patches_seen": 64}
-    write_status(run, "finished", **place, host=None, job_id=None, error=None)
-    return run
+    write_status(folder, "finished", **place, host=None, job_id=None, error=None)
+    return folder
 
 
 def test_what_is_done_at_the_end_is_done_by_the_first_that_finds_the_run_finished(all_probed, monkeypatch):
     config = read_config(all_probed)
     (all_probed / "config.yaml").write_text(yaml.safe_dump(config | {"logger": {"wandb": {"mode": "offline"}}}))
+    told = what_a_tracker_is_told(monkeypatch)
+    assert late_probes.probe_late(all_probed) == []
+    assert Checkpoints(all_probed).steps() == [0, 8] and told == ["late"]
+
+
+@pytest.mark.slow
+def test_an_agent_that_draws_a_finished_run_tells_its_late_results_too(unprobed_run, small, monkeypatch):
+    told = what_a_tracker_is_told(monkeypatch)
+    monkeypatch.setattr("pathssl.run.of_agent", lambda: True)
+    run(compose([*small, *LATE]), unprobed_run.parent.name)
+    assert told == ["again", "late"]
+
+
+def what_a_tracker_is_told(monkeypatch) -> list[str]:
+    """A list that fills with what trackers are asked to log."""
     told = []
 
-    @contextmanager
-    def tracker(*_):
-        yield type("Tracker", (), {"log_late": lambda _: told.append("all")})()
+    class Tracker:
+        def log_again(self, _):
+            told.append("again")
 
-    monkeypatch.setattr(parts, "tracker", tracker)
-    assert late_probes.probe_late(all_probed) == []
-    assert Checkpoints(all_probed).steps() == [0, 8] and told == ["all"]
+        def log_late(self):
+            told.append("late")
+
+    monkeypatch.setattr(parts, "tracker", contextmanager(lambda *_: iter([Tracker()])))
+    return told
 
 
 @pytest.mark.slow
