@@ -2,19 +2,20 @@
 
 import fcntl
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
 from pathssl import parts, sources
 from pathssl.errors import UserError
 from pathssl.export import load_teacher
-from pathssl.files import locked
-from pathssl.probe_process import unprobed
+from pathssl.files import NO_LOCKS, locked, write_atomic
+from pathssl.probe_process import ENDING, unprobed
 from pathssl.records import read_status, write_probe
 from pathssl.replay import config_of
 from pathssl.run import build_recipe
@@ -39,7 +40,12 @@ def probe_late(run: Path) -> list[int]:
     with _turn(run) as mine:
         if not mine:
             return []
-        done = _probe_all(run, config) if unprobed(run) else []
+        ends = run / ENDING
+        ends.unlink(missing_ok=True)
+        done = _probe_all(run, config)
+        if job := os.environ.get("SLURM_JOB_ID"):
+            write_atomic(ends, f"{job}\n")  # from now on the run sends another one for what is new; so a last look
+            done += _probe_all(run, config)
         _ended(run, config)
     return done
 
@@ -47,8 +53,12 @@ def probe_late(run: Path) -> list[int]:
 def _probe_all(run: Path, config: Mapping[str, Any]) -> list[int]:
     """Probes until nothing is left; the steps."""
     done: list[int] = []
+    if not unprobed(run):
+        return done
     torch.set_num_threads(config["train"]["threads"])
-    device = parts.device(config["train"]["device"])
+    # Beside a run that insists on its GPU there may be none for this process.
+    device = parts.device("cpu" if config["train"]["device"] == "cpu" else "auto")
+    log.info("%s: probes are made on %s", run, device)
     data, tasks = sources.Data(config), sources.tasks(config)
     probes = parts.probes(config, data, tasks)
     while steps := unprobed(run):
@@ -90,11 +100,25 @@ def _ended(run: Path, config: Mapping[str, Any]) -> None:
 def _turn(run: Path) -> Iterator[bool]:
     """Whether it is this process that works now; waits for the one that does. False at once where another one waits already."""
     with open(run / _WAITING, "a") as waiting:
-        try:
-            fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
+        waits = _waits(waiting)
+        if waits is None:
+            log.warning("%s: this disk has no locks, so that several processes may probe the same.", run)
+        if not waits:
+            yield waits is None
             return
         with locked(run / _WORKING):
             fcntl.flock(waiting, fcntl.LOCK_UN)  # who comes now waits for this one
             yield True
+
+
+def _waits(waiting: TextIO) -> bool | None:
+    """Whether this process is the one that waits now; None where the file system has no locks."""
+    try:
+        fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        raise
+    return True

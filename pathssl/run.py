@@ -24,7 +24,7 @@ from pathssl.identity import arm_name, choices, config_text, refuse_other_run, r
 from pathssl.leakage.guard import act
 from pathssl.lifecycle import Failed, Status, log_file
 from pathssl.make import make
-from pathssl.probe_process import start_probes
+from pathssl.probe_process import say_where, start_probes
 from pathssl.records import read_json, read_status
 from pathssl.training.interrupt import Interrupted
 from pathssl.training.journal import Journal
@@ -113,6 +113,7 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
                 if late:
                     tracker.log_late()
         return folder
+    gpu = distributed.free_gpu(device) if late else None
     with ExitStack() as stack:
         probes = tracker = leaks = None
         with main_first():
@@ -138,6 +139,8 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
             tracker = stack.enter_context(parts.tracker(config, folder, arm, choices))
             tracker.log_again(last_saved_step(folder))
             _say_what_starts(config, recipe, objective, device, data, micro_batch)
+            if late:
+                say_where(folder, gpu)
         sentinels = parts.sentinels(config, objective)
         Trainer(
             run=folder,
@@ -156,10 +159,10 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
             sentinels=sentinels,
             keep=parts.retention(config, folder, recipe),
             save_every_s=parts.save_every_s(config),
-            probe_late=partial(start_probes, folder) if late else None,
+            probe_late=partial(start_probes, folder, gpu=gpu) if late else None,
         ).fit()
     if is_main() and late:
-        start_probes(folder, last=True)  # one that ended before does not know that the run is finished
+        start_probes(folder, gpu=gpu, last=True)  # one that ended before does not know that the run is finished
     log.info("Finished: %s", folder)
     return folder
 

@@ -1,5 +1,6 @@
 """Probes beside training: the numbers of the loop, at their steps; nothing is lost or doubled whoever is killed."""
 
+import errno
 import fcntl
 import shutil
 import signal
@@ -195,6 +196,24 @@ def test_what_is_done_at_the_end_is_done_by_the_first_that_finds_the_run_finishe
     told = what_a_tracker_is_told(monkeypatch)
     assert late_probes.probe_late(all_probed) == []
     assert Checkpoints(all_probed).steps() == [0, 8] and told == ["late"]
+
+
+def test_a_job_looks_once_more_after_it_has_said_that_it_ends(all_probed, monkeypatch):
+    ending, looks = all_probed / ".probes.ending", []
+    ending.write_text("9")  # it was put back in the queue at its end
+    monkeypatch.setattr(late_probes, "_probe_all", lambda *_: looks.append(ending.is_file()) or [])
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    late_probes.probe_late(all_probed)
+    assert looks == [False, True] and ending.read_text() == "9\n"
+
+
+def test_a_disk_without_locks_is_said_and_probed_on(all_probed, monkeypatch, caplog):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert late_probes.probe_late(all_probed) == [] and "has no locks" in caplog.text
+    assert Checkpoints(all_probed).steps() == [0, 8]
 
 
 @pytest.mark.slow
