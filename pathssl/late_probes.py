@@ -12,6 +12,7 @@ from typing import Any, TextIO
 import torch
 
 from pathssl import parts, sources
+from pathssl.determinism import deterministic
 from pathssl.errors import UserError
 from pathssl.export import load_teacher
 from pathssl.files import NO_LOCKS, locked, write_atomic
@@ -56,6 +57,7 @@ def _probe_all(run: Path, config: Mapping[str, Any]) -> list[int]:
     if not unprobed(run):
         return done
     torch.set_num_threads(config["train"]["threads"])
+    deterministic(config["train"]["deterministic"])
     # Beside a run that insists on its GPU there may be none for this process.
     device = parts.device("cpu" if config["train"]["device"] == "cpu" else "auto")
     log.info("%s: probes are made on %s", run, device)

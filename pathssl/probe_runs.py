@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from pathssl import parts, sources
+from pathssl.determinism import deterministic
 from pathssl.errors import UserError
 from pathssl.export import load_teacher
 from pathssl.models.encoder import create_encoder
@@ -134,6 +135,7 @@ def _outcome(
 ) -> ProbeOutcome:
     """own: the config that the encoder was trained with, which knows its colours. config: that of tasks and protocols."""
     torch.set_num_threads(config["train"]["threads"])
+    deterministic(config["train"]["deterministic"])
     device = parts.device(config["train"]["device"])
     probes = Probes(
         tasks,

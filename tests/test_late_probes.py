@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from programs import pathssl, train
 
-from pathssl import late_probes, parts
+from pathssl import late_probes, parts, probe_runs
 from pathssl.cli import compose
 from pathssl.files import locked
 from pathssl.launch.status import look_at
@@ -205,6 +206,39 @@ def test_a_job_looks_once_more_after_it_has_said_that_it_ends(all_probed, monkey
     monkeypatch.setenv("SLURM_JOB_ID", "9")
     late_probes.probe_late(all_probed)
     assert looks == [False, True] and ending.read_text() == "9\n"
+
+
+class ReachedError(Exception):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("door", "reads_next"),
+    [
+        (late_probes.probe_late, "pathssl.sources.Data"),
+        (lambda run: probe_runs.probe_runs([run], None, part=(1, 1), again=False), "pathssl.probe_runs.Probes"),
+    ],
+    ids=["late", "verb"],
+)
+@pytest.mark.parametrize("on", [True, False])
+def test_probes_are_made_by_the_kernels_of_the_loop(door, reads_next, on, all_probed, monkeypatch):
+    def reached(*_, **__):
+        raise ReachedError(torch.are_deterministic_algorithms_enabled())
+
+    config = read_config(all_probed)
+    config["train"]["deterministic"] = on
+    (all_probed / "config.yaml").write_text(yaml.safe_dump(config))
+    (all_probed / "probes" / "step_00000008" / "unsupervised.json").unlink()
+    for name in ("pathssl.probe_runs.load_teacher", "pathssl.probe_runs.fitting", "pathssl.sources.tasks"):
+        monkeypatch.setattr(name, lambda *_: {"synthetic": "linear"})
+    monkeypatch.setattr(reads_next, reached)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(not on)
+    try:
+        with pytest.raises(ReachedError, match=str(on)):
+            door(all_probed)
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def test_a_disk_without_locks_is_said_and_probed_on(all_probed, monkeypatch, caplog):
