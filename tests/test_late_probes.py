@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from pathssl.files import locked
 from pathssl.launch.status import look_at
 from pathssl.probe_process import unprobed
 from pathssl.records import (
+    append_metrics,
     find_runs,
     is_probed,
     metric_key,
@@ -171,9 +173,24 @@ def test_mistakes_are_answered_in_a_sentence(inline, tmp_path):
 
 
 def test_the_best_is_kept_once_all_are_probed(tmp_path):
-    probed = {0, 4}
-    keep = Retention(tmp_path, [0, 4, 8], every=3, best=None, is_probed=probed.__contains__)
-    assert keep([0, 4, 8]) == [0, 8]
+    steps, protocol = [0, 4, 8, 12], "linear/val/balanced_accuracy"
+    keep = Retention(
+        tmp_path, steps, every=4, best=metric_key("synthetic", protocol), is_probed=partial(is_probed, tmp_path)
+    )
+
+    def kept_after(scores: dict[int, float]) -> list[int]:
+        for step, score in scores.items():
+            place = {"step": step, "patches_seen": 8 * step}
+            write_probe(tmp_path, **place, task="synthetic", results={protocol: score})
+            write_probe(tmp_path, **place, task="unsupervised", results={})
+        return sorted(keep(steps))
+
+    for step in steps:
+        append_metrics(tmp_path, {"step": step, "patches_seen": 8 * step})
+    assert kept_after({}) == steps  # none is known to be the best
+    assert kept_after({0: 0.3, 4: 0.9}) == [0, 4, 8, 12]  # the best so far, and what is not probed
+    assert kept_after({8: 0.5}) == [0, 4, 12]
+    assert kept_after({12: 0.95}) == [0, 12]
 
 
 @pytest.fixture
@@ -186,15 +203,23 @@ def all_probed(tmp_path):
         Checkpoints(folder).path(step).mkdir(parents=True)
         write_probe(folder, step=step, patches_seen=8 * step, task="unsupervised", results={"rankme": 5.0})
     (folder / "config.yaml").write_text(yaml.safe_dump(config | {"derived": derived(config)}))
-    place = {"step": 8, "total_steps": 8, "patches_seen": 64}
-    write_status(folder, "finished", **place, host=None, job_id=None, error=None)
+    ends(folder, "finished")
     return folder
+
+
+def ends(folder: Path, state: str) -> None:
+    place = {"step": 8, "total_steps": 8, "patches_seen": 64}
+    write_status(folder, state, **place, host=None, job_id=None, error=None)
 
 
 def test_what_is_done_at_the_end_is_done_by_the_first_that_finds_the_run_finished(all_probed, monkeypatch):
     config = read_config(all_probed)
     (all_probed / "config.yaml").write_text(yaml.safe_dump(config | {"logger": {"wandb": {"mode": "offline"}}}))
     told = what_a_tracker_is_told(monkeypatch)
+    ends(all_probed, "running")  # W&B still has it
+    assert late_probes.probe_late(all_probed) == []
+    assert Checkpoints(all_probed).steps() == [0, 4, 8] and not told
+    ends(all_probed, "finished")
     assert late_probes.probe_late(all_probed) == []
     assert Checkpoints(all_probed).steps() == [0, 8] and told == ["late"]
 
