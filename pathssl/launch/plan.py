@@ -126,6 +126,7 @@ def plan_of(
                     "augmentation",
                     "task",
                     "probe",
+                    "features",
                     "robustness",
                     "batch",
                     "data",
