@@ -19,7 +19,7 @@ class TaskOutcome:
     Predictions: `classes` (K,), `split` (the name of the split they are of: test, or val where there is none), for its
     samples `ids`, `groups`, `labels` (N,), and for each protocol `<protocol>_scores` (N, K), whose rows sum to 1, their
     `<protocol>_confusion` (K, K; true classes in rows), and what validation chose, as `<protocol>_C` or `<protocol>_k`. Protocols of
-    several runs keep each run's metrics, as `<protocol>_runs_<split>_<metric>`. Few-shot protocols have no scores but
+    several runs keep each run's metrics, as `<protocol>_runs_<split>_<metric>`, and predictions, `<protocol>_runs_predictions` (R, N). Few-shot protocols have no scores but
     `<protocol>_shots` (S,) and `<protocol>_draws` (S, R), the balanced accuracy of each number of shots and draw. Those of a
     segmentation task: see `segmentation.outcome`.
     """
