@@ -61,7 +61,7 @@ def null_tables(study: Study, reading: Reading) -> list[NullTable]:
 
 
 def _table(study: Study, reading: Reading, key: str) -> NullTable | None:
-    arms, nulls = _read(study, reading, key)
+    arms, nulls = _read(reading, key)
     everything = [one for of in (arms, *nulls.values()) for runs in of.values() for one in runs]
     if not arms or not nulls or len({one.ids for one in everything}) > 1:
         return None  # without nulls, or of different samples, there is nothing to compare
@@ -77,9 +77,7 @@ def _table(study: Study, reading: Reading, key: str) -> NullTable | None:
     return replace(table, sentences=_sentences(table, short))
 
 
-def _read(
-    study: Study, reading: Reading, key: str
-) -> tuple[dict[str, list[Scored]], dict[str, dict[str, list[Scored]]]]:
+def _read(reading: Reading, key: str) -> tuple[dict[str, list[Scored]], dict[str, dict[str, list[Scored]]]]:
     """({arm: its runs}, {null: {arm: its runs' nulls}})."""
     _, task, protocol, split, metric = key.split("/")
     arms, nulls = defaultdict(list), defaultdict(lambda: defaultdict(list))
