@@ -31,7 +31,8 @@ class Where:
 class Cost:
     """Of one run, from where it stands. step_s and the rest: a range and its source, None where nothing is known.
 
-    done: there is nothing to do, since it has finished or is under way.
+    done: there is nothing to do, since it has finished or is under way. beside: another process makes the probes, on one GPU at most, and
+    the run does not wait for it.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Cost:
     probes: int
     kept: int
     done: bool
+    beside: bool
     goes_on: bool
     step_s: tuple[Range, str] | None
     probe_s: tuple[Range, str] | None
@@ -51,9 +53,10 @@ class Cost:
             return NOTHING
         if self.step_s is None:
             return None
-        return total([self.step_s[0].times(self.steps), self._probes_s(), self.start_s[0] if self.start_s else NOTHING])
+        probes_s = NOTHING if self.beside else self.probes_s()
+        return total([self.step_s[0].times(self.steps), probes_s, self.start_s[0] if self.start_s else NOTHING])
 
-    def _probes_s(self) -> Range:
+    def probes_s(self) -> Range:
         return self.probe_s[0].times(self.probes) if self.probe_s else NOTHING
 
 
@@ -77,7 +80,8 @@ class Plan:
         if not self.where.hardware.gpu:
             return NOTHING
         hours = self.run_hours()
-        return None if hours is None else hours.times(self.where.hardware.processes)
+        beside = total(cost.probes_s() for cost in self.costs if cost.beside).times(1 / 3600)
+        return None if hours is None else hours.times(self.where.hardware.processes) + beside
 
     def wall_hours(self) -> Range | None:
         """From the first start to the last end, each run begun as soon as there is room."""
@@ -161,6 +165,7 @@ def _cost(folder: Path, config: Mapping[str, Any], units: tuple, *, done: bool) 
         probes=0 if done else sum(step > saved for step in at),
         kept=len(kept),
         done=done,
+        beside=config["probe"]["where"] == "job",
         goes_on=saved > 0 and not done,
         **dict(zip(("step_s", "probe_s", "start_s", "disk"), units, strict=True)),
     )

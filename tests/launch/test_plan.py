@@ -33,8 +33,8 @@ def config():
 def planned(config, tmp_path):
     """planned(jobs, **budget) is the plan of so many runs of LINE with an output_dir of their own."""
 
-    def make(count=4, may_guess=False, most=None, where=WHERE):
-        ours = config | {"output_dir": str(tmp_path), "budget": {"max_gpu_hours": most}}
+    def make(count=4, may_guess=False, most=None, where=WHERE, **changes):
+        ours = config | {"output_dir": str(tmp_path), "budget": {"max_gpu_hours": most}} | changes
         jobs = [[*LINE, f"seed={k}"] for k in range(count)]
         configs = [ours | {"seed": k} for k in range(count)]
         return plan_of(jobs, configs, where, may_guess=may_guess)
@@ -50,7 +50,8 @@ def an_earlier_run(
     (folder / "config.yaml").write_text(yaml.safe_dump(config | changes))
     environment = {"gpus": list(gpus), "cpu": "a CPU", "processes": processes, "slurm_job_id": slurm}
     (folder / "environment.json").write_text(json.dumps(environment))
-    append_metrics(folder, {"step": 0, "patches_seen": 0, "time_s": 0.0, "probe_time_s": probe_s})
+    probed = {} if probe_s is None else {"probe_time_s": probe_s}
+    append_metrics(folder, {"step": 0, "patches_seen": 0, "time_s": 0.0} | probed)
     time_s = 0.0
     for k, seconds in enumerate((10 * step_s[0], *step_s), start=1):
         time_s += 10 * seconds
@@ -108,7 +109,7 @@ def test_what_ran_otherwise_says_nothing(changes, planned, config, tmp_path):
     assert "--calibrate" in the("time a step", made)["source"] and "not known" in table(made)
 
 
-def test_the_time_of_probes_is_of_the_same_features_and_of_those_that_another_process_made(config, tmp_path):
+def test_the_time_of_probes_is_of_the_same_features_and_of_those_that_another_process_made(config, planned, tmp_path):
     late = {"probe": config["probe"] | {"where": "job"}}
     an_earlier_run(tmp_path / "old" / "inline" / "seed0", config, probe_s=20.0)
     run = an_earlier_run(tmp_path / "old" / "late" / "seed0", config, probe_s=None, **late)
@@ -119,6 +120,10 @@ def test_the_time_of_probes_is_of_the_same_features_and_of_those_that_another_pr
     assert earlier.seconds_a_probe(config | others, runs) is None
     (inline, _), (beside, _) = (earlier.seconds_a_probe(config | change, runs) for change in ({}, late))
     assert (inline.mid, beside.low, beside.mid, beside.high) == (20.0, 5.0, 7.0, 9.0)
+    made = planned(count=1, **late)  # which does not wait for them, and whose probes have one GPU
+    a_run_s = 1000000 // 1024 * 0.5 + 30
+    assert made.run_hours().mid == pytest.approx(a_run_s / 3600)
+    assert made.gpu_hours().mid == pytest.approx((8 * a_run_s + 11 * 7) / 3600)
 
 
 def test_on_a_cluster_the_newest_runs_there_say_which_gpus_there_are(planned, config, tmp_path):
