@@ -193,16 +193,21 @@ def test_the_best_is_kept_once_all_are_probed(tmp_path):
     assert kept_after({12: 0.95}) == [0, 12]
 
 
+@pytest.fixture(scope="module")
+def on_paper():
+    config = compose([*LATE, "train.patches=64", "batch.size=8"])
+    config["train"]["checkpoint_every"] = 0.5
+    return config | {"derived": derived(config)}
+
+
 @pytest.fixture
-def all_probed(tmp_path):
+def all_probed(on_paper, tmp_path):
     """A finished run of 8 steps, on paper, whose checkpoints are all probed, and kept."""
     folder = tmp_path / "outputs" / "small" / "default" / "seed0"
-    config = compose([*LATE, f"output_dir={tmp_path / 'outputs'}", "train.patches=64", "batch.size=8"])
-    config["train"]["checkpoint_every"] = 0.5
     for step in STEPS:
         Checkpoints(folder).path(step).mkdir(parents=True)
         write_probe(folder, step=step, patches_seen=8 * step, task="unsupervised", results={"rankme": 5.0})
-    (folder / "config.yaml").write_text(yaml.safe_dump(config | {"derived": derived(config)}))
+    (folder / "config.yaml").write_text(yaml.safe_dump(on_paper | {"output_dir": str(tmp_path / "outputs")}))
     ends(folder, "finished")
     return folder
 
