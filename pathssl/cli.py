@@ -293,7 +293,7 @@ def _probe_late(paths: Sequence[Path], overrides: Sequence[str], here: bool) -> 
         from pathssl.launch.late_job import send_probe
 
         job = send_probe(run)
-        return {"text": f"{run}: probed by job {job}." if job else f"{run}: a job waits already.", "job": job}
+        return {"text": f"{run}: probed by job {job}." if job else f"{run}: a job does that already.", "job": job}
     for warning in (signal.SIGUSR2, signal.SIGTERM):  # results are whole or absent; the job comes again
         signal.signal(warning, lambda *_: sys.exit(INTERRUPTED))
     _cucim_first()

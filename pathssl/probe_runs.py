@@ -12,6 +12,7 @@ import torch
 
 from pathssl import parts, sources
 from pathssl.checks import check_probed
+from pathssl.determinism import deterministic
 from pathssl.errors import UserError
 from pathssl.export import load_teacher
 from pathssl.models.encoder import create_encoder
@@ -160,6 +161,7 @@ def _outcome(
     """
     check_probed(encoder, config)
     torch.set_num_threads(config["train"]["threads"])
+    deterministic(config["train"]["deterministic"])
     device = parts.device(config["train"]["device"])
     probes = Probes(
         tasks,
