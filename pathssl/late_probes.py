@@ -75,8 +75,8 @@ def _probe_all(run: Path, config: Mapping[str, Any]) -> list[int]:
         outcome = probes.run(encoder, device=device, with_nulls=step == 0)
         place = {"step": step, "patches_seen": step * config["batch"]["size"]}
         for task, result in outcome.tasks.items():
-            found = {"results": result.results, "predictions": result.predictions, "made_with": result.made_with}
-            write_probe(run, **place, task=task, **found)
+            kept = {"results": result.results, "predictions": result.predictions, "made_with": result.made_with}
+            write_probe(run, **place, task=task, **kept)
         unsupervised = {
             key.split("/", 1)[1]: value for key, value in outcome.metrics.items() if key.startswith("unsupervised/")
         }
