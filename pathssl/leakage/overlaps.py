@@ -59,10 +59,10 @@ def of_pictures(
     task_name: str, task: Task, images: Fingerprints, trained: Fingerprints, places: Sequence[str]
 ) -> list[Overlap]:
     """The pictures that are trained on (`places` says where each is from) of which the task has copies."""
-    copies = find_copies(trained, images)
-    found: dict[int, list[str]] = {}
-    for row, column in zip(copies.rows.tolist(), copies.columns.tolist(), strict=True):
-        found.setdefault(row, []).append(str(task.ids_N[column]))
+    copies, image_M = find_copies(trained, images), task.rows_of_pictures()
+    found: dict[int, dict[str, None]] = {}  # of an image several crops may be copies
+    for row, image in zip(copies.rows.tolist(), image_M[copies.columns], strict=True):
+        found.setdefault(row, {})[str(task.ids_N[image])] = None
     return [Overlap(task_name, "patch", places[row], list(copied)) for row, copied in found.items()]
 
 
