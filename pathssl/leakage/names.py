@@ -59,7 +59,7 @@ class Names:
             for whole in (field, PurePath(field).stem if field.lower().endswith(SUFFIXES) else ""):
                 if (reported := self._reported.get(normal(whole))) is not None:
                     return reported
-        found = [key for text in (*fields, path) for part in PurePath(text).parts for key in self._in_part(part)]
+        found = [key for text in (*fields, path) for part in text.split("/") for key in self._in_part(part)]
         return self._reported[max(found, key=len)] if found else None
 
     def _names_in(self, part: str) -> list[str]:
