@@ -11,6 +11,7 @@ from pathssl.errors import UserError
 from pathssl.identity import flatten
 from pathssl.leakage import CHOICES
 from pathssl.models.encoder import check_name
+from pathssl.probes.embedding import embedded
 
 # {key: (least, most)}; 128 batches ahead is what pipes hold.
 _WHOLE = {
@@ -33,6 +34,7 @@ _WHOLE = {
 }
 # Below 1; a final momentum of 1 is a teacher that stands still.
 _FRACTIONS = ("schedule.warmup", "optim.freeze_last_layer", "data.held_out.fraction")
+PROBED = ("inline", "job")
 _UP_TO_ONE = ("teacher.momentum", "teacher.final_momentum")
 
 
@@ -54,6 +56,8 @@ def check(config: Mapping[str, Any]) -> None:
     for key in ("checkpoint_every", "log_every"):
         if not 0 < train[key] <= 1:
             raise UserError(f"train.{key}={train[key]} is a fraction of training: above 0, at most 1.")
+    if (where := config["probe"]["where"]) not in PROBED:
+        raise UserError(f"probe.where={where} is not one of {', '.join(PROBED)}.")
     if (action := config["leakage"]["on_overlap"]) not in CHOICES:
         raise UserError(f"leakage.on_overlap={action} is not one of {', '.join(CHOICES)}.")
     most = config["budget"]["max_gpu_hours"]
@@ -69,17 +73,29 @@ def check(config: Mapping[str, Any]) -> None:
 
 def check_patch_size(encoder: nn.Module, config: Mapping[str, Any]) -> None:
     """Every image that the encoder is to see must be a whole number of its patches wide."""
-    patch_px = encoder.patch_embed.patch_size[0]
     sizes = {f"resolution.{key}": config["resolution"][key] for key in ("global_px", "local_px")}
-    sizes |= {
-        f"task.{name}.image_px": block["image_px"] for name, block in config["task"].items() if "image_px" in block
-    }
+    _whole_patches(encoder, sizes | _image_sizes(config))
+
+
+def _image_sizes(config: Mapping[str, Any]) -> dict[str, int]:
+    return {f"task.{name}.image_px": block["image_px"] for name, block in config["task"].items() if "image_px" in block}
+
+
+def _whole_patches(encoder: nn.Module, sizes: Mapping[str, int]) -> None:
+    patch_px = encoder.patch_embed.patch_size[0]
     for key, size in sizes.items():
         if size % patch_px:
             raise UserError(
                 f"{key}={size} is not a multiple of the model's patch size, {patch_px} px: {size - size % patch_px} or "
                 f"{size - size % patch_px + patch_px} would be (for patches of 14 px there is resolution=r224_p14)."
             )
+
+
+def check_probed(encoder: nn.Module, config: Mapping[str, Any]) -> None:
+    """What the probes of a checkpoint would find only once it has been trained: features there are, of images that fit."""
+    if config["task"]:
+        embedded(encoder, **config["features"])
+        _whole_patches(encoder, _image_sizes(config))
 
 
 def check_held_out(encoder: nn.Module, config: Mapping[str, Any]) -> None:

@@ -60,6 +60,7 @@ def probe_late(run: Path) -> list[int]:
                     task=task,
                     results=result.results,
                     predictions=result.predictions,
+                    made_with=result.made_with,
                 )
             unsupervised = {
                 key.split("/", 1)[1]: value for key, value in outcome.metrics.items() if key.startswith("unsupervised/")

@@ -18,6 +18,7 @@ from pathssl.errors import UserError
 from pathssl.make import make
 from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_weights
+from pathssl.probe_settings import probe_settings, protocol_blocks
 from pathssl.probes.cache import FeatureCache
 from pathssl.probes.evaluate import Probes
 from pathssl.probes.feature_set import ProbeProtocol
@@ -90,6 +91,7 @@ def probes(config: Mapping[str, Any], data: Data, by_name: Mapping[str, Task]) -
         mean=config["augmentation"]["mean"],
         std=config["augmentation"]["std"],
         random_weights=partial(random_encoder, config) if began_trained(config) else None,
+        settings={name: probe_settings(config, name, task) for name, task in by_name.items()},
         **of_tasks(config),
         site=SiteTest(
             *data.held_out_owners, folds=config["robustness"]["site_folds"], c=config["robustness"]["site_c"]
@@ -124,14 +126,6 @@ def of_tasks(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def protocols(config: Mapping[str, Any]) -> dict[str, ProbeProtocol]:
     return {name: make(block) for name, block in protocol_blocks(config).items()}
-
-
-def protocol_blocks(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configured protocols by name: what stands under `probe` beside `where`."""
-    where = config["probe"]["where"]
-    if where not in ("inline", "job"):
-        raise UserError(f"probe.where={where} is not one of inline, job.")
-    return {name: block for name, block in config["probe"].items() if name != "where"}
 
 
 def step(

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from pathssl import distributed, parts, sources
-from pathssl.checks import check, check_held_out, check_passes
+from pathssl.checks import check, check_held_out, check_passes, check_probed
 from pathssl.determinism import deterministic
 from pathssl.distributed import ElsewhereError, check_batch, exit_code, from_main, is_main, main_first, world_size
 from pathssl.environment import describe_environment
@@ -93,6 +93,7 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
     with main_first():  # who writes indices and cohorts that the others then find
         objective, views = parts.objective(config), make(config["augmentation"])
         check_held_out(objective.student.encoder, config)
+        check_probed(objective.student.encoder, config)
         data, tasks = sources.Data(config), sources.tasks(config)
         config["derived"] |= {
             "precision": "bf16" if bf16 else "fp32",

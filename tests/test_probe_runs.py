@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from programs import pathssl, train
 from safetensors.torch import save_file
 
@@ -75,6 +76,73 @@ def test_another_protocol_joins_those_that_are_there(run, trained, capsys):
     answer(capsys, run)
     assert {probe["step"]: probe["results"] for probe in read_probes(run)} == before
     assert {"linear_scores", "knn_scores"} <= set(read_predictions(run, 8, "synthetic"))
+
+
+@pytest.fixture
+def line(trained):
+    """Overrides that name the run's own task on the command line."""
+    return [o for o in trained[0] if o.startswith(("data.cohort", "task.", "cache_dir", "augmentation"))]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (["features.pool=cls_mean"], "features.pool: cls there, cls_mean here"),
+        (["task.synthetic.image_px=32"], "task.image_px: 64 there, 32 here"),
+        (["probe.linear.c_grid=[1.0]"], "protocols.linear.c_grid"),
+        (["robustness.stain=[0.2]"], "robustness.stain"),
+    ],
+)
+def test_numbers_of_other_settings_are_not_taken_for_those_that_are_asked_for(change, says, run, line, capsys):
+    before = contents(run)
+    assert main(["probe", str(run), *line, *change]) == 2
+    said = capsys.readouterr().err
+    assert says in said and "--again" in said and contents(run) == before
+
+
+def test_numbers_of_another_folder_are_not_those_of_the_first_though_both_have_its_name(run, cohort, tmp_path, capsys):
+    for name, kept in (("one", 1.0), ("other", 0.5)):
+        shutil.copytree(cohort / "labelled", tmp_path / name)
+        head, *rows = (tmp_path / name / "labels.csv").read_text().splitlines()
+        groups = sorted({row.split(",")[2] for row in rows})
+        if kept < 1:  # other labels: of every other case the classes are swapped
+            classes = sorted({row.split(",")[1] for row in rows})
+            after = dict(zip(classes, classes[1:] + classes[:1], strict=True))
+            rows = [
+                ",".join([p, after[c] if g in groups[::2] else c, g, *r])
+                for p, c, g, *r in (x.split(",") for x in rows)
+            ]
+        (tmp_path / name / "labels.csv").write_text("\n".join([head, *rows]) + "\n")
+
+    def probe(name, *more):
+        return main(["probe", str(run), "task=[folder]", "probe=[knn]", f"task.folder.path={tmp_path / name}",
+                     "task.folder.image_px=64", f"cache_dir={tmp_path}", "--json", *more])  # fmt: skip
+
+    assert probe("one") == 0 and probe("one") == 0
+    first = {probe_["step"]: probe_["results"] for probe_ in read_probes(run) if probe_["task"] == "folder"}
+    assert probe("other") == 2 and "images: " in capsys.readouterr().err
+    assert probe("other", "--again") == 0
+    second = {probe_["step"]: probe_["results"] for probe_ in read_probes(run) if probe_["task"] == "folder"}
+    assert first.keys() == second.keys() and first != second
+
+
+def test_what_an_encoder_cannot_be_probed_on_is_said_before_it_is_trained(run, line, trained, tmp_path, capsys):
+    assert main(["probe", str(run), *line, "task.synthetic.image_px=70", "--again"]) == 2
+    assert "task.synthetic.image_px=70 is not a multiple" in capsys.readouterr().err
+    for change, says in (
+        ("features.pool=bogus", "features.pool=bogus is not one of cls"),
+        ("probe.where=jobs", "jobs is not one"),
+    ):
+        done = train(*trained[0], change, "seed=9", cwd=tmp_path)
+        assert done.returncode == 2 and says in done.stderr and not list(tmp_path.glob("outputs/*/*/seed9"))
+
+
+def test_a_run_of_an_earlier_version_is_refused_in_a_sentence(run, capsys):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    del config["features"], config["probe"]["where"]
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert main(["probe", str(run)]) == 2
+    assert "does not say features, probe.where" in capsys.readouterr().err
 
 
 def test_a_file_of_weights_has_the_numbers_of_its_checkpoint(run, trained, capsys):

@@ -84,7 +84,7 @@ def nulls_csv(tables: list[NullTable]) -> str:
                 "kind": "null" if row.arm is None else "arm",
                 "runs": row.value.n,
             }
-            line |= {"samples": table.samples, "cases": table.cases} | _columns("value", row.value)
+            line |= {"samples": table.samples, "cases": table.cases, "unit": table.unit} | _columns("value", row.value)
             for null in NULL_ROWS:
                 line |= _columns(f"minus_{null}", row.differences.get(null))
             lines.append(line)
@@ -151,7 +151,9 @@ def _nulls(tables: list[NullTable]) -> list[str]:
         lines += [f"| {words.full_title(table.key)} | value | {' | '.join(f'minus {null}' for null in table.nulls)} |"]
         lines += [f"|---|---:|{'---:|' * len(table.nulls)}"]
         for row in table.rows:
-            changes = [words.change(row.differences[null], digits) if row.differences else "—" for null in table.nulls]
+            changes = [
+                words.change(row.differences[null], digits) if null in row.differences else "—" for null in table.nulls
+            ]
             lines.append(f"| {_plain(row.name)} | {words.interval(row.value, digits)} | {' | '.join(changes)} |")
         lines += ["", *(f"- {_plain(sentence)}" for sentence in table.sentences), ""]
     return lines

@@ -87,6 +87,7 @@ class Journal:
                 task=task,
                 results=result.results,
                 predictions=result.predictions,
+                made_with=result.made_with,
             )
         for key, value in outcome.metrics.items():
             if key.endswith(("test/balanced_accuracy", "test/dice")) or key.startswith("unsupervised/"):
