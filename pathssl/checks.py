@@ -9,7 +9,7 @@ from torch import nn
 
 from pathssl.errors import UserError
 from pathssl.identity import flatten
-from pathssl.leakage import CHOICES
+from pathssl.leakage import check_action
 from pathssl.models.encoder import check_name
 from pathssl.probes.embedding import embedded
 
@@ -58,8 +58,7 @@ def check(config: Mapping[str, Any]) -> None:
             raise UserError(f"train.{key}={train[key]} is a fraction of training: above 0, at most 1.")
     if (where := config["probe"]["where"]) not in PROBED:
         raise UserError(f"probe.where={where} is not one of {', '.join(PROBED)}.")
-    if (action := config["leakage"]["on_overlap"]) not in CHOICES:
-        raise UserError(f"leakage.on_overlap={action} is not one of {', '.join(CHOICES)}.")
+    check_action(config["leakage"]["on_overlap"])
     most = config["budget"]["max_gpu_hours"]
     if most is not None and (isinstance(most, bool) or not isinstance(most, int | float) or most < 0):
         raise UserError(f"budget.max_gpu_hours={most} must be a number of hours, or null for no limit.")

@@ -221,13 +221,14 @@ def read_coverage(run: Path) -> dict | None:
 
 # ---- leakage.json
 
+LEAKS = "leakage.json"
 OF_TRAINING = ("case", "slide", "patch")  # overlaps which mean that what is tested was trained on
 
 
 def read_leaks(run: Path) -> dict[str, list[dict]]:
     """{task: overlaps with what was trained on}, as the run found them before it began: [{"kind", "name", "images"}]."""
     found: dict[str, list[dict]] = {}
-    for one in (read_json(Path(run) / "leakage.json") or {"overlaps": []})["overlaps"]:
+    for one in (read_json(Path(run) / LEAKS) or {"overlaps": []})["overlaps"]:
         if one["kind"] in OF_TRAINING:
             found.setdefault(one["task"], []).append(one)
     return found

@@ -1,7 +1,7 @@
 """The guard: what of the labelled tasks was trained on, and what is done about it."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from pathssl.data.patches import PatchReader
 from pathssl.errors import UserError
 from pathssl.leakage.fingerprint import Fingerprints, fingerprints
 from pathssl.leakage.overlaps import Overlap, between_splits, of_names, of_pictures
+from pathssl.probes.cache import key_of
 from pathssl.probes.task import Task
 from pathssl.records import OF_TRAINING
 from pathssl.slides.index import SlideIndex
@@ -18,14 +19,38 @@ from pathssl.slides.index import SlideIndex
 log = logging.getLogger(__name__)
 _SHOWN = 10
 _PATCHES_AT_A_TIME = 64
+_BY_TASK = ("images", "sets")
+VERSION = 1  # of what is found: other findings in a leakage.json are looked for anew
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was compared, and the overlaps."""
+    """What was compared, and the overlaps.
+
+    compared: numbers of cases, slides and pictures that are trained on; by task, "images" how many it has, and "sets" of which set that is.
+    """
 
     compared: dict[str, Any]
     overlaps: list[Overlap]
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any] | None) -> "Findings":
+        """What `record` gave; None is nothing."""
+        compared = {"cases": 0, "slides": 0, "pictures": 0, "images": {}, "sets": {}}
+        if record is None:
+            return cls(compared, [])
+        return cls(compared | record["compared"], [Overlap(**one) for one in record["overlaps"]])
+
+    def of(self, tasks: Collection[str]) -> "Findings":
+        """What concerns these tasks."""
+        known = {key: {k: self.compared[key][k] for k in tasks if k in self.compared[key]} for key in _BY_TASK}
+        return Findings(self.compared | known, [one for one in self.overlaps if one.task in tasks])
+
+    def joined(self, later: "Findings") -> "Findings":
+        """With what was looked at later, which counts where both have a task."""
+        kept = [one for one in self.overlaps if one.task not in later.compared["images"]]
+        known = {key: self.compared[key] | later.compared[key] for key in _BY_TASK}
+        return Findings(later.compared | known, kept + later.overlaps)
 
     def of_training(self) -> list[Overlap]:
         """Those that mean that what is tested was trained on."""
@@ -67,8 +92,16 @@ def look(
     if patches and tasks:
         trained, places = _first_patches(reader, patches)
         overlaps += of_copies(tasks, trained, places, batch_size)
-    compared = {"cases": len(cases), "slides": len(slides), "pictures": patches if tasks else 0}
-    return Findings(compared | {"images": {name: len(task) for name, task in tasks.items()}}, overlaps)
+    compared: dict[str, Any] = {"cases": len(cases), "slides": len(slides), "pictures": patches if tasks else 0}
+    compared["images"] = {name: len(task) for name, task in tasks.items()}
+    compared["sets"] = {name: known_set(task, patches) for name, task in tasks.items()}
+    return Findings(compared, overlaps)
+
+
+def known_set(task: Task, patches: int) -> str:
+    """A key of all of a task that findings follow from, and of how many patches were looked at."""
+    columns = (task.ids_N, task.groups_N, task.slides_N, task.splits_N)
+    return key_of(VERSION, patches, task.data_hash(), sorted(task.classes), *(column.tolist() for column in columns))
 
 
 def of_copies(
