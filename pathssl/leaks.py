@@ -36,7 +36,7 @@ def guard_probe(run: Path, own: Mapping[str, Any], config: Mapping[str, Any], na
     action = check_action(config["leakage"]["on_overlap"])
     if action == "ignore":
         return
-    own = {**own, "leakage": config["leakage"]}
+    own = {**own, "leakage": config["leakage"], "feature_cache_mib": config["feature_cache_mib"]}
     with locked(run / ".leakage.lock"):  # several jobs may probe one run
         there = Findings.of_record(read_json(run / LEAKS))
         if _knows(there, own, name, task):

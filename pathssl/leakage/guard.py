@@ -1,7 +1,7 @@
 """The guard: what of the labelled tasks was trained on, and what is done about it."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,9 +9,10 @@ import numpy as np
 
 from pathssl.data.patches import PatchReader
 from pathssl.errors import UserError
+from pathssl.leakage import fingerprint
 from pathssl.leakage.fingerprint import Fingerprints, fingerprints
-from pathssl.leakage.overlaps import Overlap, between_splits, of_names, of_pictures
-from pathssl.probes.cache import key_of
+from pathssl.leakage.overlaps import Overlap, between_splits, of_names, of_pictures, straddling
+from pathssl.probes.cache import FeatureCache, key_of
 from pathssl.probes.task import Task
 from pathssl.records import OF_TRAINING
 from pathssl.slides.index import SlideIndex
@@ -81,17 +82,18 @@ def look(
     reader: PatchReader | None,
     patches: int,
     batch_size: int,
+    cache: FeatureCache | None,
 ) -> Findings:
     """The overlaps of the tasks with the slides number `training_slides`, and with the first `patches` patches of `reader`.
 
-    With patches=0 no picture is looked at: not those of the tasks either.
+    With patches=0 no picture is looked at: not those of the tasks either. `cache` keeps what follows from the tasks alone.
     """
     cases = sorted({index.case[k] for k in training_slides})
     slides = [index.paths[k] for k in training_slides]
     overlaps = [one for name, task in tasks.items() for one in of_names(name, task, cases, slides)]
     if patches and tasks:
         trained, places = _first_patches(reader, patches)
-        overlaps += of_copies(tasks, trained, places, batch_size)
+        overlaps += of_copies(tasks, trained, places, batch_size, cache)
     compared: dict[str, Any] = {"cases": len(cases), "slides": len(slides), "pictures": patches if tasks else 0}
     compared["images"] = {name: len(task) for name, task in tasks.items()}
     compared["sets"] = {name: known_set(task, patches) for name, task in tasks.items()}
@@ -105,14 +107,32 @@ def known_set(task: Task, patches: int) -> str:
 
 
 def of_copies(
-    tasks: Mapping[str, Task], trained: Fingerprints, places: Sequence[str], batch_size: int
+    tasks: Mapping[str, Task],
+    trained: Fingerprints,
+    places: Sequence[str],
+    batch_size: int,
+    cache: FeatureCache | None = None,
 ) -> list[Overlap]:
     """The copies of pictures in the tasks, and those between their splits."""
     overlaps = []
     for name, task in tasks.items():
-        images = fingerprints(task.batches(batch_size))
-        overlaps += of_pictures(name, task, images, trained, places) + between_splits(name, task, images)
+        images, pairs = _of_task(task, batch_size, cache)
+        overlaps += of_pictures(name, task, images, trained, places) + between_splits(name, task, pairs)
     return overlaps
+
+
+def _of_task(task: Task, batch_size: int, cache: FeatureCache | None) -> tuple[Fingerprints, np.ndarray]:
+    """The fingerprints of a task's pictures, and its copies between splits: of very many images these take minutes."""
+    data = task.data_hash() if cache is not None else None
+
+    def kept(compute: Callable[[], np.ndarray], *of: object) -> np.ndarray:
+        return compute() if data is None else cache.get(key_of(*of, data), compute)
+
+    images = Fingerprints.of_packed(
+        kept(lambda: fingerprints(task.batches(batch_size)).packed(), "fingerprints", fingerprint.VERSION)
+    )
+    how = "copies", VERSION, fingerprint.VERSION, task.splits_N.tolist()
+    return images, kept(lambda: straddling(task, images), *how)
 
 
 def _first_patches(reader: PatchReader, count: int) -> tuple[Fingerprints, list[str]]:

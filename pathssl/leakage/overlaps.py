@@ -12,8 +12,9 @@ patch   an image that shows the same field as one of the patches that are looked
 split   two images of the set in different splits that show the same field. Held against the set itself, not against training.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -69,17 +70,21 @@ def of_pictures(
     return [Overlap(task_name, "patch", places[row], list(copied)) for row, copied in found.items()]
 
 
-def between_splits(task_name: str, task: Task, images: Fingerprints) -> list[Overlap]:
-    """The images of one split, and their copies in the others."""
-    return [
-        Overlap(task_name, "split", f"{task.splits_N[row]} {task.ids_N[row]}", [str(task.ids_N[k]) for k in columns])
-        for row, columns in _straddling(task, images)
-    ]
+def between_splits(task_name: str, task: Task, pairs_n2: np.ndarray) -> list[Overlap]:
+    """The images of one split, and their copies in the others; pairs_n2: as `straddling` tells them."""
+    overlaps = []
+    for row in np.unique(pairs_n2[:, 0]):
+        copies = [str(task.ids_N[k]) for k in pairs_n2[pairs_n2[:, 0] == row, 1]]
+        overlaps.append(Overlap(task_name, "split", f"{task.splits_N[row]} {task.ids_N[row]}", copies))
+    return overlaps
 
 
-def _straddling(task: Task, images: Fingerprints) -> Iterator[tuple[int, np.ndarray]]:
-    copies, image_M = find_copies(images), task.rows_of_pictures()
-    rows, columns = image_M[copies.rows], image_M[copies.columns]
-    apart = task.splits_N[rows] != task.splits_N[columns]
-    for row in np.unique(rows[apart]):
-        yield int(row), np.unique(columns[apart & (rows == row)])
+def straddling(task: Task, images: Fingerprints) -> np.ndarray:
+    """(n, 2) int64: the numbers of images in different splits that show the same, each pair once, in order."""
+    image_M = task.rows_of_pictures()
+    split_M = task.splits_N[image_M]
+    pairs = [np.empty((0, 2), np.int64)]
+    for one, other in combinations(np.unique(split_M), 2):
+        copies = find_copies(images.only(split_M == one), images.only(split_M == other))
+        pairs.append(np.stack([image_M[copies.rows], image_M[copies.columns]], axis=1))
+    return np.unique(np.sort(np.concatenate(pairs), axis=1), axis=0)

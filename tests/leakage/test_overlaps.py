@@ -1,11 +1,14 @@
 """Copies are told by the images that they are in, whatever a task cuts its images into."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from pathssl.leakage.fingerprint import fingerprints
 from pathssl.leakage.guard import of_copies
+from pathssl.probes.cache import FeatureCache
 from pathssl.probes.segmentation.folder import masks_task
 
 
@@ -57,3 +60,26 @@ def test_a_crop_that_stands_in_two_splits_is_told_by_its_images(masks):
     pictures[3][:64, :64] = pictures[0][64:, 64:]
     found = of_copies({"masks": task()}, fingerprints([]), [], 4)
     assert [(one.kind, one.name, one.images) for one in found] == [("split", "train image0.png", ["image3.png"])]
+
+
+def test_what_follows_from_a_set_alone_is_found_once(masks, tmp_path):
+    pictures, task = masks
+    pictures[3][:64, :64] = pictures[0][64:, 64:]
+    trained, cache = fingerprints([pictures[2][None, :64, :64]]), FeatureCache(tmp_path / "features", mib=1)
+    made = task()
+    first = of_copies({"masks": made}, trained, ["a"], 4, cache)
+    assert [one.kind for one in first] == ["patch", "split"]
+    made.batches = lambda _: pytest.fail("images were read again")
+    assert of_copies({"masks": made}, trained, ["a"], 4, cache) == first
+    pictures[3][:64, :64] = tissue(7, 64)
+    assert [one.kind for one in of_copies({"masks": task()}, trained, ["a"], 4, cache)] == ["patch"]
+
+
+def test_fingerprints_take_the_same_little_memory_however_many_pictures_there_are():
+    batch = np.random.default_rng(0).integers(0, 256, (64, 32, 32, 3), np.uint8)
+    fingerprints([batch])
+    tracemalloc.start()
+    made = fingerprints(batch for _ in range(32))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(made) == 2048 and peak < 2000 * len(made)
