@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from pathssl.budget import check_budget
 from pathssl.errors import UserError
 from pathssl.identity import flatten
 from pathssl.leakage import check_action
@@ -59,9 +60,7 @@ def check(config: Mapping[str, Any]) -> None:
     if (where := config["probe"]["where"]) not in PROBED:
         raise UserError(f"probe.where={where} is not one of {', '.join(PROBED)}.")
     check_action(config["leakage"]["on_overlap"])
-    most = config["budget"]["max_gpu_hours"]
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int | float) or most < 0):
-        raise UserError(f"budget.max_gpu_hours={most} must be a number of hours, or null for no limit.")
+    check_budget(config["budget"]["max_gpu_hours"])
     minutes = config["checkpoint"]["state_every_min"]
     if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes <= 0):
         raise UserError(f"checkpoint.state_every_min={minutes} must be a number of minutes, or null for never.")

@@ -23,7 +23,7 @@ from pathssl.files import locked_or_refused, write_atomic
 from pathssl.identity import arm_name, choices, config_text, refuse_other_run, run_folder
 from pathssl.leakage.guard import act
 from pathssl.leaks import find_leaks, write_leaks
-from pathssl.lifecycle import Failed, Status, log_file
+from pathssl.lifecycle import Failed, Sent, Status, log_file
 from pathssl.make import make
 from pathssl.probe_process import start_probes
 from pathssl.records import read_json, read_status
@@ -56,6 +56,9 @@ def main(config: DictConfig) -> int:
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 0 if ended_by_agent(stopped) else INTERRUPTED
+    except KeyboardInterrupt:
+        print("Stopped at once; the same command goes on from the last saved state.", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
@@ -72,16 +75,17 @@ def run(config: dict[str, Any], arm: str, choices: Mapping[str, Any] | None = No
 
     choices: the overrides by name, for who watches.
     """
-    check(config)
-    sources.check_tasks(config)
-    config["derived"] = derived(config)
-    torch.set_num_threads(config["train"]["threads"])
-    kind = parts.device(config["train"]["device"])
-    deterministic(config["train"]["deterministic"])
-    device = distributed.start(kind)
-    logging.getLogger().setLevel(logging.INFO if is_main() else logging.WARNING)
-    folder = _run(config, arm, choices or {}, device)
-    distributed.stop()
+    with Sent(run_folder(config, arm)):
+        check(config)
+        sources.check_tasks(config)
+        config["derived"] = derived(config)
+        torch.set_num_threads(config["train"]["threads"])
+        kind = parts.device(config["train"]["device"])
+        deterministic(config["train"]["deterministic"])
+        device = distributed.start(kind)
+        logging.getLogger().setLevel(logging.INFO if is_main() else logging.WARNING)
+        folder = _run(config, arm, choices or {}, device)
+        distributed.stop()
     return folder
 
 

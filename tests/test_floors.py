@@ -14,6 +14,7 @@ FLOORS = {
     **dict.fromkeys(
         [
             "allotment",
+            "budget",
             "schedules",
             "records",
             "replaced",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pathssl.budget import check_budget
 from pathssl.environment import cpu_name
 from pathssl.errors import UserError
 from pathssl.identity import arm_name, run_folder
@@ -110,6 +111,7 @@ def plan_of(
     """The plan of runs with these overrides and resolved configs. may_guess: which takes the seconds that importing torch takes."""
     first = configs[0]
     most = first["budget"]["max_gpu_hours"]
+    check_budget(most)
     runs = earlier.on(where.hardware, earlier.earlier_runs(Path(first["output_dir"])))
     guess = may_guess or (most is not None and where.hardware.gpu)
     known: dict[str, tuple] = {}  # runs that differ only in a seed or a momentum cost the same
@@ -150,7 +152,10 @@ def _unit_costs(config: Mapping[str, Any], hardware: Hardware, runs: Sequence[Ea
 
 
 def _cost(folder: Path, config: Mapping[str, Any], units: tuple, *, done: bool) -> Cost:
-    steps = int(config["train"]["patches"]) // config["batch"]["size"]
+    for key, value in (("train.patches", config["train"]["patches"]), ("batch.size", config["batch"]["size"])):
+        if type(value) is not int or value < 1:
+            raise UserError(f"{key}={value} must be a whole number, at least 1.")
+    steps = config["train"]["patches"] // config["batch"]["size"]
     saved = max((int(path.name.removeprefix("step_")) for path in folder.glob("checkpoints/step_*")), default=-1)
     at = sorted(steps_every(config["train"]["checkpoint_every"], steps))
     kept = {*at[:: config["checkpoint"]["keep_every"]], steps}

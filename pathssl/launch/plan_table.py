@@ -100,9 +100,10 @@ def table(plan: Plan) -> str:
     """A line a figure."""
     cells = [("", "estimate", "range", "source"), *(_cells(row) for row in rows(plan))]
     widths = [max(len(row[i]) for row in cells) for i in range(3)]
-    return "\n".join(
-        "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in cells
-    )
+    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in cells]
+    if plan.max_gpu_hours is not None and not plan.where.hardware.gpu:
+        lines.append("These runs use no GPU: budget.max_gpu_hours does not bound them.")
+    return "\n".join(lines)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
@@ -114,7 +115,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
 
 def _written(value: float, row: dict[str, Any]) -> str:
     if row["unit"] == "bytes":
-        return f"{value / 1e9:,.3g} GB"
+        return f"{value / 1e9:,.3g} GB" if value >= 1e8 else f"{value / 1e6:,.3g} MB"
     if row["unit"] == "h":
         return f"{value:,.3g}"
     if row["unit"] == "":

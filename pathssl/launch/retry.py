@@ -34,6 +34,8 @@ def retry(runs: Sequence[Path], *, dry_run: bool) -> dict[str, Any]:
             failed += resubmit(sent)
         failed += _run_here(lines)
     text = _said(again, len(looks))
+    if stopped := sum(look.state == "preempted" for look in looks):
+        text += f"\n{plural(stopped, 'run')} more stopped when asked to: the command that started it goes on."
     text += f"\n{plural(len(failed), 'run')} failed again: {', '.join(map(str, failed))}." if failed else ""
     rows = [
         {

@@ -19,9 +19,10 @@ from pathssl.schedules import steps_every
 # As in status.json, and: `starting`, the job has begun and the run not yet; `lost`, nothing is left of it that could go on by itself.
 STATES = ("running", "starting", "queued", "preempted", "lost", "failed", "finished")
 _SILENT_S = 600  # without a word of a run: worth saying
+_REASONS = {"BadConstraints": "BadConstraints: no node has what the job asks for; scancel it, and send it with less"}
 _LEFT_ALONE = ("finished", "running", "starting", "queued")
 _ENDED = ("finished", "failed", "lost", "preempted")
-_COLUMNS = ("run", "state", "step", "ETA", "patches/s", "last probe", "requeues", "")
+_COLUMNS = ("run", "state", "step", "ETA", "patches/s", "last probe", "requeues", "why")
 
 
 @dataclass(frozen=True)
@@ -151,7 +152,7 @@ def _state_by_job(
     known = [jobs[id_] for id_ in ids if id_ in jobs]
     alive = [job for job in known if not job.over]
     if alive and alive[-1].waiting:
-        return "queued", alive[-1].reason
+        return "queued", _REASONS.get(alive[-1].reason, alive[-1].reason)
     if told == "failed":
         return told, last_line
     if alive:

@@ -19,7 +19,7 @@ from pathssl.launch.local import names_of
 from pathssl.launch.slurm_options import check_options, executor_of
 from pathssl.launch.snapshot import snapshot
 from pathssl.launch.status import Look, look_at, summary, under_way
-from pathssl.records import read_status, write_status, write_submission
+from pathssl.records import read_status, read_submission, write_status, write_submission
 
 _LIMIT_S, _POLL_S = 60, 2.0
 
@@ -49,13 +49,22 @@ def submit(
     with locked_or_refused(study / ".sending.lock", busy):
         for run, config in zip(runs, configs, strict=True):
             refuse_other_run(run, config)
-        left = under_way(runs)
+        left = {run: f"{state} already{_otherwise(run, state, options)}" for run, state in under_way(runs).items()}
         to_send = [i for i, run in enumerate(runs) if run not in left]
         ids = _send(
             [list(jobs[i]) for i in to_send], [configs[i] for i in to_send], [runs[i] for i in to_send], options
         )
     made = dict(zip(to_send, ids, strict=True))
     return [Sent(run, made.get(i), left.get(run)) for i, run in enumerate(runs)]
+
+
+def _otherwise(run: Path, state: str, options: Mapping[str, Any]) -> str:
+    """Says so where a run waits with other settings of the launcher: what was typed now does not change them."""
+    submission = read_submission(run)
+    if state != "queued" or submission is None:
+        return ""
+    other = [key for key, value in options.items() if submission["launcher"].get(key) != value and key != "wait"]
+    return f" with another {', '.join(other)} (scancel {submission['job_id']} first)" if other else ""
 
 
 def _send(
@@ -76,7 +85,9 @@ def _send(
             with executor.batch():
                 sent = [executor.submit(os.execv, *_line(code, job)) for job in jobs]
         except (FailedJobError, FailedSubmissionError) as error:
-            raise UserError(f"sbatch refused: {error}\nNothing was started.") from error
+            raise UserError(
+                f"sbatch refused: {error}\nNothing was started. (hydra/launcher=local runs on this machine.)"
+            ) from error
         ids = [job.job_id for job in sent]
         undo.enter_context(_cancelled(ids[0].partition("_")[0]))
         for run, config, job, id_ in zip(runs, configs, jobs, ids, strict=True):
@@ -134,7 +145,7 @@ def told(sent: Sequence[Sent]) -> str:
     """A line a run (arm, folder, job), and what to ask next."""
     study = sent[0].run.parents[1]
     rows = [("arm", "folder", "job")]
-    rows += [(s.run.parent.name, str(s.run), s.job_id or f"none: {s.left} already") for s in sent]
+    rows += [(s.run.parent.name, str(s.run), s.job_id or f"none: {s.left}") for s in sent]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     lines = [f"{arm:{widths[0]}}  {folder:{widths[1]}}  {job}" for arm, folder, job in rows]
     made = sum(s.job_id is not None for s in sent)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import timm
 import torch
 from torch import nn
 
 from pathssl.errors import UserError
 from pathssl.metrics import odcorr, rankme
-from pathssl.probes.cache import FeatureCache, key_of, weights_hash
+from pathssl.probes.cache import VERSION, FeatureCache, key_of, weights_hash
 from pathssl.probes.embedding import embedded
 from pathssl.probes.feature_set import FeatureSet, ProbeProtocol, ProtocolResult
 from pathssl.probes.features import extract
@@ -87,6 +88,7 @@ class Probes:
         A null is the same protocol on something that has learned nothing: the architecture with random weights, and colour histograms
         of the same images.
         """
+        self._known: dict[int, str | None] = {}  # by id: files and weights may be others when it runs again
         metrics: dict[str, float] = {}
         outcomes: dict[str, TaskOutcome] = {}
         nulls: Nulls = {}
@@ -132,16 +134,22 @@ class Probes:
 
     def _key(self, encoder: nn.Module, task: Task, device: torch.device | str) -> str | None:
         """Everything that the features of a task follow from; None: they are not kept."""
-        data = task.data_hash() if self.cache is not None else None
+        data = self._once(task, task.data_hash) if self.cache is not None else None
         if data is None:
             return None
         heads = [
             module.num_heads for module in encoder.modules() if hasattr(module, "num_heads")
         ]  # of which weights tell nothing
         how = self.pool, self.block, list(self.mean), list(self.std), self.batch_size
-        return key_of(
-            weights_hash(encoder), repr(encoder), heads, how, data, torch.device(device).type, torch.get_num_threads()
-        )
+        weights = self._once(encoder, lambda: weights_hash(encoder))
+        where = torch.device(device).type, torch.get_num_threads(), VERSION, timm.__version__
+        return key_of(weights, repr(encoder), heads, how, data, *where)
+
+    def _once(self, of: object, compute: Callable[[], str | None]) -> str | None:
+        """What `compute` says of a task or an encoder, asked once in a run of the probes: it reads all of it."""
+        if id(of) not in self._known:
+            self._known[id(of)] = compute()
+        return self._known[id(of)]
 
     def _features(self, task: Task, measure: Measure, key: str | None) -> FeatureSet:
         def compute() -> np.ndarray:

@@ -33,7 +33,9 @@ def test_a_dry_run_says_what_would_be_started_again_and_starts_nothing(tmp_path)
     for state in ("finished", "preempted", "queued"):
         a_run(tmp_path / state / "seed0", state, **line)
     answer = retry(find_runs(tmp_path), dry_run=True)
-    assert answer["text"] == f"1 run of 4:\n  {failed}: failed (OSError: disk); again on this machine"
+    text, stopped = answer["text"].rsplit("\n", 1)
+    assert text == f"1 run of 4:\n  {failed}: failed (OSError: disk); again on this machine"
+    assert stopped == "1 run more stopped when asked to: the command that started it goes on."
     (row,) = answer["again"]
     assert row["overrides"] == ["teacher=m0.9", "augmentation.local_scale=[0.1, 0.4]"] and answer["left_alone"] == 3
     assert read_status(failed)["state"] == "failed"

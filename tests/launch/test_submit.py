@@ -14,6 +14,7 @@ from pathssl.errors import UserError
 from pathssl.files import locked
 from pathssl.launch.slurm_options import check_options, executor_of
 from pathssl.launch.snapshot import snapshot
+from pathssl.launch.status import look_at
 from pathssl.launch.submit import submit
 from pathssl.records import find_runs
 
@@ -127,6 +128,18 @@ def test_an_array_whose_folders_could_not_be_written_is_cancelled(srun, tmp_path
     with pytest.raises(OSError, match="No space"):
         submit(*two_runs)
     assert (tmp_path / "cancelled").read_text() == "7\n" and find_runs(tmp_path / "s") == []
+
+
+def test_what_waits_with_other_settings_is_not_left_alone_in_silence(srun, tmp_path, two_runs):  # noqa: ARG001
+    jobs, configs, given = two_runs
+    tool(tmp_path, "sbatch", "echo 'Submitted batch job 7'")
+    tool(tmp_path, "scontrol", "")
+    tool(tmp_path, "squeue", 'for k in 0 1; do echo "$((8 + k))|7|$k|PENDING|BadConstraints"; done')
+    assert [sent.job_id for sent in submit(jobs, configs, given)] == ["7_0", "7_1"]
+    assert [sent.left for sent in submit(jobs, configs, given)] == ["queued already"] * 2
+    other = [sent.left for sent in submit(jobs, configs, given | {"mem_gb": 8, "wait": True})]
+    assert other == [f"queued already with another mem_gb (scancel 7_{k} first)" for k in range(2)]
+    assert "no node has what the job asks for" in look_at(find_runs(tmp_path / "s"))[0].why
 
 
 def test_a_study_is_sent_by_one_command_at_a_time(srun, tmp_path, two_runs):  # noqa: ARG001
