@@ -25,7 +25,9 @@ def find_leaks(
 
 
 def write_leaks(run: Path, found: Findings) -> None:
-    write_atomic(run / LEAKS, json.dumps(found.record(), indent=1) + "\n")
+    """Into leakage.json, beside what it says of other tasks by now."""
+    everything = Findings.of_record(read_json(run / LEAKS)).joined(found)
+    write_atomic(run / LEAKS, json.dumps(everything.record(), indent=1) + "\n")
 
 
 def guard_probe(run: Path, own: Mapping[str, Any], config: Mapping[str, Any], name: str, task: Task) -> None:
@@ -43,8 +45,8 @@ def guard_probe(run: Path, own: Mapping[str, Any], config: Mapping[str, Any], na
             if action == "refuse":
                 act(there.of([name]), action)
             return
-        found = find_leaks(run, own, {name: task}, partial(_slides, run, own))
-        act(found.of([name]), action)
+        found = find_leaks(run, own, {name: task}, partial(_slides, run, own)).of([name])
+        act(found, action)
         write_leaks(run, found)
 
 

@@ -123,8 +123,8 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
             if is_main():
                 # The last things that can be refused: they read patches. From here on there is a folder, and it tells what happens.
                 if config["leakage"]["on_overlap"] != "ignore":
-                    leaks = find_leaks(folder, config, tasks, lambda: data)
-                    act(leaks.of(tasks), config["leakage"]["on_overlap"])
+                    leaks = find_leaks(folder, config, tasks, lambda: data).of(tasks)
+                    act(leaks, config["leakage"]["on_overlap"])
                 probes = parts.probes(config, data, tasks)
                 folder.mkdir(parents=True, exist_ok=True)
                 busy = f"Another process is working in {folder}: wait for it, or stop it first."

@@ -8,6 +8,7 @@ from PIL import Image
 
 from pathssl.leakage.fingerprint import fingerprints
 from pathssl.leakage.guard import of_copies
+from pathssl.leakage.overlaps import of_names
 from pathssl.probes.cache import FeatureCache
 from pathssl.probes.segmentation.folder import masks_task
 
@@ -16,6 +17,12 @@ def tissue(seed: int, px: int) -> np.ndarray:
     """(px, px, 3): smooth spots that no other seed has."""
     coarse = np.random.default_rng(seed).integers(0, 256, (px // 8, px // 8, 3), np.uint8)
     return np.array(Image.fromarray(coarse).resize((px, px), Image.Resampling.BICUBIC))
+
+
+def open_masks(folder):
+    settings = {"table": "masks.csv", "image_column": "path", "classes": ["background", "line"], "background": True}
+    settings |= {"ignore": None, "instances": False, "val_fraction": 0.2, "threads": 1, "cache_mib": 10}
+    return masks_task(path=str(folder), image_px=64, **settings)
 
 
 @pytest.fixture
@@ -31,9 +38,7 @@ def masks(tmp_path):
             Image.fromarray(np.eye(128, dtype=np.uint8)).save(tmp_path / f"mask{k}.png")
             lines.append(f"image{k}.png,mask{k}.png,{split}")
         (tmp_path / "masks.csv").write_text("\n".join(lines) + "\n")
-        settings = {"table": "masks.csv", "image_column": "path", "classes": ["background", "line"], "background": True}
-        settings |= {"ignore": None, "instances": False, "val_fraction": 0.2, "threads": 1, "cache_mib": 10}
-        return masks_task(path=str(tmp_path), image_px=64, **settings)
+        return open_masks(tmp_path)
 
     return pictures, task
 
@@ -83,3 +88,12 @@ def test_fingerprints_take_the_same_little_memory_however_many_pictures_there_ar
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert len(made) == 2048 and peak < 2000 * len(made)
+
+
+def test_the_slide_column_of_a_table_of_masks_is_read(masks, tmp_path):
+    masks[1]()
+    lines = (tmp_path / "masks.csv").read_text().splitlines()
+    slides = ["slide", "", "", "slide77", ""]
+    (tmp_path / "masks.csv").write_text("".join(f"{line},{slide}\n" for line, slide in zip(lines, slides, strict=True)))
+    (found,) = of_names("masks", open_masks(tmp_path), ["other"], ["x/slide77.svs"])
+    assert (found.kind, found.name, found.images) == ("slide", "x/slide77.svs", ["image2.png"])
