@@ -6,6 +6,7 @@ All functions are no-ops for one process alone, so that callers need not ask.
 import ctypes
 import datetime
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -93,6 +94,21 @@ def start(kind: str) -> torch.device:
         timeout=_TIMEOUT,
     )
     return device
+
+
+def free_gpu(device: torch.device) -> str | None:
+    """A GPU of the first process's node on which no process of the run trains, as CUDA_VISIBLE_DEVICES names it; "" where there is none.
+
+    None where the run trains on CPUs, and for other processes; every process must ask.
+    """
+    nodes = gathered(platform.node())
+    if device.type != "cuda" or not nodes:
+        return None
+    visible = torch.cuda.device_count()
+    if visible <= nodes.count(platform.node()):
+        return ""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[visible - 1] if names else str(visible - 1)
 
 
 def _end_with_parent() -> None:

@@ -85,17 +85,21 @@ def probes(config: Mapping[str, Any], data: Data, by_name: Mapping[str, Task]) -
     return Probes(
         by_name,
         protocols(config) if by_name else {},
-        held_out_NHWC=data.held_out_patches,
         batch_size=config["train"]["probe_batch_size"],
         mean=config["augmentation"]["mean"],
         std=config["augmentation"]["std"],
         random_weights=partial(random_encoder, config) if began_trained(config) else None,
         settings={name: probe_settings(config, name, task) for name, task in by_name.items()},
         **of_tasks(config),
-        site=SiteTest(
-            *data.held_out_owners, folds=config["robustness"]["site_folds"], c=config["robustness"]["site_c"]
-        ),
+        **of_held_out(config, data),
     )
+
+
+def of_held_out(config: Mapping[str, Any], data: Data) -> dict[str, Any]:
+    """What is measured on patches of slides that are not trained on: arguments of Probes."""
+    settings = config["robustness"]
+    site = SiteTest(*data.held_out_owners, folds=settings["site_folds"], c=settings["site_c"])
+    return {"held_out_NHWC": data.held_out_patches, "site": site}
 
 
 def began_trained(config: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ import torch
 
 from pathssl import parts, sources
 from pathssl.checks import check_probed
+from pathssl.determinism import deterministic
 from pathssl.errors import UserError
 from pathssl.export import load_teacher
 from pathssl.leaks import guard_probe
@@ -20,6 +21,7 @@ from pathssl.models.weights import create_pretrained, load_weights
 from pathssl.probe_settings import probe_settings, refuse_other_settings, together
 from pathssl.probes.evaluate import ProbeOutcome, Probes, fitting
 from pathssl.probes.feature_set import ProbeProtocol
+from pathssl.probes.site import SiteTest
 from pathssl.probes.task import Task
 from pathssl.records import arm_of, find_runs, metric_key, read_predictions, read_probes, seed_of, write_probe
 from pathssl.replay import config_of
@@ -61,18 +63,27 @@ def share_of(run: Path, step: int, count: int) -> int:
     return 1 + (zlib.crc32(f"{arm_of(run)}/{seed_of(run)}".encode()) + turn) % count
 
 
-def probe_weights(path: Path, config: Mapping[str, Any]) -> dict[str, float]:
-    """Every number of the tasks and protocols of `config` by metrics.jsonl's keys, for its encoder with the weights in a file."""
-    _check(config)
+def probe_weights(path: Path, config: Mapping[str, Any], *, held_out: bool = False) -> dict[str, float]:
+    """Every number of the tasks and protocols of `config` by metrics.jsonl's keys, for its encoder with the weights in a file.
+
+    held_out: RankMe, ODCorr and what else is measured on held-out patches of the config's slides, too.
+    """
+    _check(config, held_out)
     encoder = create_encoder(config["model"]["name"], dict(config["model"]["args"]))
     loaded = load_weights(encoder, path, strict=config["init"]["strict"])
     log.log(logging.WARNING if loaded.gaps else logging.INFO, "%s", loaded)
-    return _outcome(encoder, config, config, sources.tasks(config), with_nulls=True, may_be_trained=True).metrics
+    return _of_weights(encoder, config, config, held_out)
 
 
-def probe_timm(name: str, config: Mapping[str, Any]) -> dict[str, float]:
+def _of_weights(encoder: torch.nn.Module, own: Mapping[str, Any], config: Mapping[str, Any], held_out: bool) -> dict:
+    more = parts.of_held_out(config, sources.Data(config)) if held_out else {}
+    tasks = sources.tasks(config)
+    return _outcome(encoder, own, config, tasks, with_nulls=True, may_be_trained=True, **more).metrics
+
+
+def probe_timm(name: str, config: Mapping[str, Any], *, held_out: bool = False) -> dict[str, float]:
     """The same for the weights that timm publishes as `name`, on images in the colours that these were trained with."""
-    _check(config)
+    _check(config, held_out)
     encoder, loaded = create_pretrained(name, {}, strict=config["init"]["strict"])
     log.log(logging.WARNING if loaded.gaps else logging.INFO, "%s", loaded)
     colours = {key: list(encoder.pretrained_cfg[key]) for key in ("mean", "std")}
@@ -81,12 +92,12 @@ def probe_timm(name: str, config: Mapping[str, Any]) -> dict[str, float]:
         "augmentation": config["augmentation"] | colours,
         "model": config["model"] | {"name": name, "args": {}},
     }
-    return _outcome(encoder, own, config, sources.tasks(config), with_nulls=True, may_be_trained=True).metrics
+    return _of_weights(encoder, own, config, held_out)
 
 
-def _check(config: Mapping[str, Any] | None) -> None:
+def _check(config: Mapping[str, Any] | None, held_out: bool = False) -> None:
     if config is not None:
-        if not config["task"]:
+        if not config["task"] and not held_out:
             raise UserError("There is nothing to probe: name a task, as in task=[folder] task.folder.path=DIR.")
         sources.check_tasks(config)
 
@@ -156,17 +167,21 @@ def _outcome(
     *,
     with_nulls: bool,
     may_be_trained: bool,
+    held_out_NHWC: np.ndarray | None = None,
+    site: SiteTest | None = None,
 ) -> ProbeOutcome:
     """own: the config that the encoder was trained with, which knows its colours. config: that of tasks, and of protocols where these are
     not given.
     """
     check_probed(encoder, config)
     torch.set_num_threads(config["train"]["threads"])
+    deterministic(config["train"]["deterministic"])
     device = parts.device(config["train"]["device"])
     probes = Probes(
         tasks,
         parts.protocols(config) if protocols is None else protocols,
-        held_out_NHWC=None,
+        held_out_NHWC=held_out_NHWC,
+        site=site,
         batch_size=config["train"]["probe_batch_size"],
         mean=own["augmentation"]["mean"],
         std=own["augmentation"]["std"],

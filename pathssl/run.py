@@ -25,7 +25,7 @@ from pathssl.leakage.guard import act
 from pathssl.leaks import find_leaks, write_leaks
 from pathssl.lifecycle import Failed, Sent, Status, log_file
 from pathssl.make import make
-from pathssl.probe_process import start_probes
+from pathssl.probe_process import say_where, start_probes
 from pathssl.records import read_json, read_status
 from pathssl.training.interrupt import Interrupted
 from pathssl.training.journal import Journal
@@ -91,7 +91,7 @@ def run(config: dict[str, Any], arm: str, choices: Mapping[str, Any] | None = No
 
 def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: torch.device) -> Path:
     """As `run`, in one of the processes that train the model."""
-    folder = run_folder(config, arm)
+    folder, late = run_folder(config, arm), config["probe"]["where"] == "job"
     bf16 = parts.bf16(config["train"]["precision"], device.type)
     micro_batch = check_batch(config["batch"]["size"], config["parallel"]["accumulate"])
     check_passes(config, micro_batch)
@@ -116,7 +116,10 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
         if is_main() and of_agent():
             with parts.tracker(config, folder, arm, choices) as tracker:
                 tracker.log_again(config["derived"]["total_steps"])
+                if late:
+                    tracker.log_late()
         return folder
+    gpu = distributed.free_gpu(device) if late else None
     with ExitStack() as stack:
         probes = tracker = leaks = None
         with main_first():
@@ -142,6 +145,8 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
             tracker = stack.enter_context(parts.tracker(config, folder, arm, choices))
             tracker.log_again(last_saved_step(folder))
             _say_what_starts(config, recipe, objective, device, data, micro_batch)
+            if late:
+                say_where(folder, gpu)
         sentinels = parts.sentinels(config, objective)
         Trainer(
             run=folder,
@@ -155,13 +160,15 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
                 tracker=tracker,
                 sentinels=sentinels,
                 report=status.running,
-                late=config["probe"]["where"] == "job",
+                late=late,
             ),
             sentinels=sentinels,
             keep=parts.retention(config, folder, recipe),
             save_every_s=parts.save_every_s(config),
-            probe_late=partial(start_probes, folder) if config["probe"]["where"] == "job" else None,
+            probe_late=partial(start_probes, folder, gpu=gpu) if late else None,
         ).fit()
+    if is_main() and late:
+        start_probes(folder, gpu=gpu, last=True)  # one that ended before does not know that the run is finished
     log.info("Finished: %s", folder)
     return folder
 

@@ -152,9 +152,10 @@ def test_a_run_of_an_earlier_version_is_refused_in_a_sentence(run, capsys):
 
 def test_a_file_of_weights_has_the_numbers_of_its_checkpoint(run, trained, capsys):
     weights = run / "checkpoints" / "step_00000008" / "teacher.safetensors"
-    said = answer(capsys, weights, *trained[0])
-    row = {key: value for key, value in read_rows(run)[-1].items() if key.startswith("probe/")}
+    said = answer(capsys, weights, *trained[0], "--held-out")
+    row = {key: value for key, value in read_rows(run)[-1].items() if key.startswith(("probe/", "unsupervised/"))}
     assert {key: said[key] for key in row} == row and any("stain_flips" in key for key in row)
+    assert "unsupervised/rankme" in row
 
 
 @pytest.mark.slow

@@ -128,6 +128,7 @@ def plan_of(
                     "augmentation",
                     "task",
                     "probe",
+                    "features",
                     "robustness",
                     "batch",
                     "data",

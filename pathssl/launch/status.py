@@ -12,7 +12,8 @@ from pathssl.errors import UserError
 from pathssl.files import is_locked
 from pathssl.launch.jobs import Job, ask
 from pathssl.launch.tails import Tail, read_tail
-from pathssl.records import find_runs, is_probed, read_config, read_status, read_submission
+from pathssl.probe_process import unprobed
+from pathssl.records import find_runs, read_config, read_status, read_submission
 from pathssl.report.words import duration, plural
 from pathssl.schedules import steps_every
 
@@ -130,12 +131,22 @@ def _state(run: Path, status: Mapping[str, Any] | None, jobs: Mapping[str, Job] 
     return told, "it was stopped; the same command goes on from there" if told == "preempted" else ""
 
 
+def _is_probed_elsewhere(run: Path) -> bool:
+    return ((read_config(run) or {}).get("probe") or {}).get("where") == "job"
+
+
+def _probed_inside(run: Path) -> str:
+    """What its user has to know of a run in a job that the launcher did not send, where another process of that job probes it."""
+    if read_submission(run) is not None or not _is_probed_elsewhere(run):
+        return ""
+    return "its probes end with its job: what is then missing, python -m pathssl probe RUN --late makes"
+
+
 def _waiting_for_probes(run: Path) -> str:
     """What a finished run still waits for, where another process probes it."""
-    if ((read_config(run) or {}).get("probe") or {}).get("where") != "job":
+    if not _is_probed_elsewhere(run):
         return ""
-    steps = [int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*")]
-    waiting = sum(not is_probed(run, step) for step in steps)
+    waiting = len(unprobed(run))
     return f"{plural(waiting, 'checkpoint')} not probed yet (python -m pathssl probe RUN --late)" if waiting else ""
 
 
@@ -170,11 +181,11 @@ def _in_its_job(run: Path, told: str, status: Mapping[str, Any], job: str) -> tu
         return "starting", ""
     # A job may outlive its run: an agent's, or salloc's. Another node's locks are not seen from here on every file system.
     if is_locked(run / ".lock") is not False:
-        return told, ""
+        return told, _probed_inside(run)
     gone = f"nothing holds its folder; its last word was at {status['updated']}"
     if status["host"] == platform.node():
         return "lost", f"its job {job} lives on, but {gone}"
-    return told, gone if _silent_s(status) > _SILENT_S else ""
+    return told, gone if _silent_s(status) > _SILENT_S else _probed_inside(run)
 
 
 def _silent_s(status: Mapping[str, Any]) -> float:

@@ -160,7 +160,7 @@ def act(findings: Findings, on_overlap: str) -> None:
         raise UserError(
             f"What is tested was trained on: {Findings(findings.compared, of_training).text()}\n"
             "Leave these slides out of data.path (or these images out of the labels), or give cases that only share a name other "
-            "names. leakage.on_overlap=label trains all the same and marks the tasks' numbers in the report; ignore does not look."
+            "names. leakage.on_overlap=label goes on all the same and marks the tasks' numbers in the report; ignore does not look."
         )
     if findings.overlaps:
         log.warning("Leakage: %s", findings.text())

@@ -72,11 +72,10 @@ def of_pictures(
 
 def between_splits(task_name: str, task: Task, pairs_n2: np.ndarray) -> list[Overlap]:
     """The images of one split, and their copies in the others; pairs_n2: as `straddling` tells them."""
-    overlaps = []
-    for row in np.unique(pairs_n2[:, 0]):
-        copies = [str(task.ids_N[k]) for k in pairs_n2[pairs_n2[:, 0] == row, 1]]
-        overlaps.append(Overlap(task_name, "split", f"{task.splits_N[row]} {task.ids_N[row]}", copies))
-    return overlaps
+    copies: dict[int, list[str]] = {}
+    for row, column in pairs_n2.tolist():
+        copies.setdefault(row, []).append(str(task.ids_N[column]))
+    return [Overlap(task_name, "split", f"{task.splits_N[k]} {task.ids_N[k]}", found) for k, found in copies.items()]
 
 
 def straddling(task: Task, images: Fingerprints) -> np.ndarray:

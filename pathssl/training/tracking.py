@@ -16,6 +16,7 @@ from pathssl.training.interrupt import Interrupted
 log = logging.getLogger(__name__)
 _INIT_S, _FINISH_S = 30.0, 120.0  # that W&B may keep a run waiting, at its start and at its end
 _ENDED_WELL, _STOPPED = 0, 75
+_TOLD = "wandb_probes.txt"
 
 
 def of_agent() -> bool:
@@ -67,18 +68,16 @@ class Tracker:
         """Mirrors the results that another process left under probes/, each once, at the patches seen that they are of."""
         if self._mirror is None:
             return
-        told_in = self.run / "wandb_probes.txt"
-        told = told_in.read_text().split() if told_in.is_file() and not self._mirror.is_new else []
-        self._mirror.is_new = False
-        new = sorted(
-            {f"{path.parent.name}/{path.stem}" for path in (self.run / "probes").glob("step_*/[!.]*.json")} - set(told)
-        )
+        if self._mirror.is_new:
+            (self.run / _TOLD).unlink(missing_ok=True)
+            self._mirror.is_new = False
+        new = untold(self.run)
         for name in new:
             probe = read_json(self.run / "probes" / f"{name}.json")
             row = {metric_key(probe["task"], key): value for key, value in probe["results"].items()}
             self._mirror.call("log", {"step": probe["step"], "patches_seen": probe["patches_seen"]} | row)
         if new:
-            write_atomic(told_in, "\n".join([*told, *new]) + "\n")
+            write_atomic(self.run / _TOLD, "\n".join([*_told(self.run), *new]) + "\n")
 
     def close(self, error: BaseException | None = None) -> None:
         """error: what ended the run, where it did not finish."""
@@ -151,6 +150,16 @@ class _Mirror:
     def _give_up(self, error: Exception) -> None:
         self._run = None
         log.warning("Weights & Biases failed (%s); the run goes on, and metrics.jsonl has everything.", error)
+
+
+def untold(run: Path) -> list[str]:
+    """The results under probes/ that W&B has not been told, as step_<step>/<task>."""
+    there = {f"{path.parent.name}/{path.stem}" for path in (run / "probes").glob("step_*/[!.]*.json")}
+    return sorted(there - {*_told(run)})
+
+
+def _told(run: Path) -> list[str]:
+    return (run / _TOLD).read_text().split() if (run / _TOLD).is_file() else []
 
 
 def last_saved_step(run: Path) -> int:

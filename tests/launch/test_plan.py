@@ -16,7 +16,7 @@ from pathssl.launch.earlier import Hardware
 from pathssl.launch.grid import compose_runs
 from pathssl.launch.plan import Where, plan_of
 from pathssl.launch.plan_table import answer, rows, table
-from pathssl.records import append_metrics, find_runs, read_status, write_status
+from pathssl.records import append_metrics, find_runs, read_status, write_probe, write_status
 
 H100 = Hardware("NVIDIA H100", gpu=True, processes=8)
 WHERE = Where(H100, together=2)
@@ -59,7 +59,7 @@ def an_earlier_run(
     numbers = {"step": 30, "total_steps": 30, "patches_seen": 30720, "host": "h", "job_id": None, "error": None}
     write_status(folder, "finished", **numbers, started="2026-01-01T00:00:00+00:00", starts=1)
     status = json.loads((folder / "status.json").read_text())
-    end_s = int(time_s + probe_s + 30)
+    end_s = int(time_s + (probe_s or 0.0) + 30)
     status["updated"] = f"2026-01-01T00:{end_s // 60:02}:{end_s % 60:02}+00:00"
     (folder / "status.json").write_text(json.dumps(status))
     for name, size in (("teacher.safetensors", 1000), ("state.pt", 5000)):
@@ -106,6 +106,19 @@ def test_what_ran_otherwise_says_nothing(changes, planned, config, tmp_path):
     made = planned()
     assert made.run_hours() is None and the("time a step", made)["value"] is None
     assert "--calibrate" in the("time a step", made)["source"] and "not known" in table(made)
+
+
+def test_the_time_of_probes_is_of_the_same_features_and_of_those_that_another_process_made(config, tmp_path):
+    late = {"probe": config["probe"] | {"where": "job"}}
+    an_earlier_run(tmp_path / "old" / "inline" / "seed0", config, probe_s=20.0)
+    run = an_earlier_run(tmp_path / "old" / "late" / "seed0", config, probe_s=None, **late)
+    for step, seconds in ((0, 9.0), (10, 5.0)):
+        write_probe(run, step=step, patches_seen=0, task="unsupervised", results={}, probe_time_s=seconds)
+    runs = earlier.earlier_runs(tmp_path)
+    others = {"features": config["features"] | {"pool": "cls_mean"}}
+    assert earlier.seconds_a_probe(config | others, runs) is None
+    (inline, _), (beside, _) = (earlier.seconds_a_probe(config | change, runs) for change in ({}, late))
+    assert (inline.mid, beside.low, beside.mid, beside.high) == (20.0, 5.0, 7.0, 9.0)
 
 
 def test_on_a_cluster_the_newest_runs_there_say_which_gpus_there_are(planned, config, tmp_path):
