@@ -10,7 +10,7 @@ from torch import nn
 from pathssl.budget import check_budget
 from pathssl.errors import UserError
 from pathssl.identity import flatten
-from pathssl.leakage import CHOICES
+from pathssl.leakage import check_action
 from pathssl.models.encoder import check_name
 from pathssl.probes.embedding import embedded
 
@@ -59,8 +59,7 @@ def check(config: Mapping[str, Any]) -> None:
             raise UserError(f"train.{key}={train[key]} is a fraction of training: above 0, at most 1.")
     if (where := config["probe"]["where"]) not in PROBED:
         raise UserError(f"probe.where={where} is not one of {', '.join(PROBED)}.")
-    if (action := config["leakage"]["on_overlap"]) not in CHOICES:
-        raise UserError(f"leakage.on_overlap={action} is not one of {', '.join(CHOICES)}.")
+    check_action(config["leakage"]["on_overlap"])
     check_budget(config["budget"]["max_gpu_hours"])
     minutes = config["checkpoint"]["state_every_min"]
     if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes <= 0):

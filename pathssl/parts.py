@@ -19,7 +19,6 @@ from pathssl.make import make
 from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_weights
 from pathssl.probe_settings import probe_settings, protocol_blocks
-from pathssl.probes.cache import FeatureCache
 from pathssl.probes.evaluate import Probes
 from pathssl.probes.feature_set import ProbeProtocol
 from pathssl.probes.site import SiteTest
@@ -27,7 +26,7 @@ from pathssl.probes.stain_shifts import StainShifts
 from pathssl.probes.task import Task
 from pathssl.records import is_probed
 from pathssl.seeding import integer_seed
-from pathssl.sources import Data
+from pathssl.sources import Data, feature_cache
 from pathssl.training.recipe import Recipe
 from pathssl.training.retention import Retention
 from pathssl.training.sentinels import Sentinels
@@ -118,12 +117,10 @@ def random_encoder(config: Mapping[str, Any]) -> nn.Module:
 
 def of_tasks(config: Mapping[str, Any]) -> dict[str, Any]:
     """How tasks are probed: arguments of Probes."""
-    settings, mib = config["robustness"], config["feature_cache_mib"]
-    if mib < 0:
-        raise UserError(f"feature_cache_mib={mib}: give MiB from 0 up; 0 keeps no features.")
+    settings = config["robustness"]
     return {
         "stains": StainShifts(settings["stain"], patches=settings["patches"], seed=settings["seed"]),
-        "cache": FeatureCache(Path(config["cache_dir"]) / "features", mib=mib) if mib else None,
+        "cache": feature_cache(config),
         **config["features"],
     }
 

@@ -15,6 +15,7 @@ from pathssl.checks import check_probed
 from pathssl.determinism import deterministic
 from pathssl.errors import UserError
 from pathssl.export import load_teacher
+from pathssl.leaks import guard_probe
 from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_weights
 from pathssl.probe_settings import probe_settings, refuse_other_settings, together
@@ -120,6 +121,7 @@ def _of_checkpoint(
             there = {result.split("/")[0] for result in before["results"]}
             wanted = {protocol: made for protocol, made in wanted.items() if protocol not in there}
         if missing := fitting(name, task, wanted, or_none=before is not None):
+            guard_probe(run, own, config, name, task)
             encoder = encoder or load_teacher(own, Checkpoints(run).path(step) / TEACHER)
             nulls = {"with_nulls": step == 0, "may_be_trained": parts.began_trained(own)}
             found = _outcome(encoder, own, config, {name: task}, missing, **nulls).tasks[name]

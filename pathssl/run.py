@@ -22,6 +22,7 @@ from pathssl.errors import CALLED_WRONGLY, INTERRUPTED, UserError
 from pathssl.files import locked_or_refused, write_atomic
 from pathssl.identity import arm_name, choices, config_text, refuse_other_run, run_folder
 from pathssl.leakage.guard import act
+from pathssl.leaks import find_leaks, write_leaks
 from pathssl.lifecycle import Failed, Sent, Status, log_file
 from pathssl.make import make
 from pathssl.probe_process import say_where, start_probes
@@ -125,7 +126,7 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
             if is_main():
                 # The last things that can be refused: they read patches. From here on there is a folder, and it tells what happens.
                 if config["leakage"]["on_overlap"] != "ignore":
-                    leaks = sources.leakage(config, data, tasks)
+                    leaks = find_leaks(folder, config, tasks, lambda: data).of(tasks)
                     act(leaks, config["leakage"]["on_overlap"])
                 probes = parts.probes(config, data, tasks)
                 folder.mkdir(parents=True, exist_ok=True)
@@ -139,7 +140,7 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
             write_atomic(folder / "environment.json", _json(describe_environment() | {"processes": world_size()}))
             write_atomic(folder / "data.json", _json(data.describe()))
             if leaks is not None:
-                write_atomic(folder / "leakage.json", _json(leaks.record()))
+                write_leaks(folder, leaks)
             sources.draw_pictures(folder / "pictures", data, views)
             tracker = stack.enter_context(parts.tracker(config, folder, arm, choices))
             tracker.log_again(last_saved_step(folder))

@@ -24,6 +24,7 @@ from pathssl.files import locked
 from pathssl.leakage.guard import Findings, look
 from pathssl.make import make
 from pathssl.pictures import strip, views_picture
+from pathssl.probes.cache import FeatureCache
 from pathssl.probes.slide_level.bags import BagTask
 from pathssl.probes.task import Task
 from pathssl.slides.index import SlideIndex, build_index, survey_part
@@ -92,7 +93,16 @@ def leakage(config: Mapping[str, Any], data: "Data", by_name: Mapping[str, Task]
         reader=data.reader(config["seed"]),
         patches=patches,
         batch_size=config["train"]["probe_batch_size"],
+        cache=feature_cache(config),
     )
+
+
+def feature_cache(config: Mapping[str, Any]) -> FeatureCache | None:
+    """Where what follows from images is kept; None where nothing is."""
+    mib = config["feature_cache_mib"]
+    if mib < 0:
+        raise UserError(f"feature_cache_mib={mib}: give MiB from 0 up; 0 keeps no features.")
+    return FeatureCache(Path(config["cache_dir"]) / "features", mib=mib) if mib else None
 
 
 def open_index(config: Mapping[str, Any]) -> SlideIndex:

@@ -46,7 +46,18 @@ FLOORS = {
         6,
     ),
     **dict.fromkeys(
-        ["complaints", "gallery", "replay", "replay_album", "replay_capsule", "export", "probe_runs", "late_probes"], 6
+        [
+            "complaints",
+            "gallery",
+            "replay",
+            "replay_album",
+            "replay_capsule",
+            "export",
+            "probe_runs",
+            "leaks",
+            "late_probes",
+        ],
+        6,
     ),
     **dict.fromkeys(["launch", "bench", "doctor"], 7),
     **dict.fromkeys(["cli", "__main__"], 8),

@@ -1,17 +1,22 @@
 """`python -m pathssl probe`: what the loop would have said, whoever asks, in however many shares."""
 
+import io
 import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from programs import pathssl, train
 from safetensors.torch import save_file
 
+from pathssl import sources
 from pathssl.cli import compose, main
 from pathssl.probe_runs import probe_weights, share_of
-from pathssl.records import NULLS, find_runs, read_predictions, read_probes, read_rows
+from pathssl.records import NULLS, find_runs, read_json, read_leaks, read_predictions, read_probes, read_rows
+from pathssl.replay import config_of
 
 STEPS = (0, 4, 8)
 
@@ -209,3 +214,77 @@ def test_a_protocol_that_is_not_for_a_task_does_not_bring_it_up_again(run, train
     line = [o for o in trained[0] if o.startswith(("data.cohort", "task.", "cache_dir", "augmentation"))]
     rows = answer(capsys, run, *line, "probe=[knn,slide_abmil]")["probed"]
     assert [row["new"] for row in rows] == [False] * 3
+
+
+@pytest.fixture
+def labelled(cohort, tmp_path):
+    """A folder of four images, two classes; `write(rows)` writes its table."""
+    folder = tmp_path / "labelled"
+    folder.mkdir()
+    rows = []
+    for k, file in enumerate(sorted((cohort / "labelled").rglob("*.png"))[::20][:4]):
+        shutil.copy(file, folder / f"image{k}.png")
+        rows.append([f"image{k}.png", "ab"[k % 2], ("train", "val")[k // 2], f"patient{k}"])
+
+    def write(rows):
+        (folder / "labels.csv").write_text("\n".join(["path,label,split,group_id", *map(",".join, rows)]) + "\n")
+
+    return folder, rows, write
+
+
+def other(trained, folder, *more):
+    own = [o for o in trained[0] if o.startswith(("data.cohort", "cache_dir", "augmentation"))]
+    return [
+        *own,
+        "task=[folder]",
+        f"task.folder.path={folder}",
+        "task.folder.image_px=64",
+        "probe=[knn]",
+        "leakage.patches=8",
+        *more,
+    ]
+
+
+def test_what_was_trained_on_is_refused_or_labelled_when_it_is_probed(run, trained, labelled, capsys):
+    folder, rows, write = labelled
+    config = config_of(run)
+    data = sources.Data(config)
+    case = data.index.case[int(data.training_slides[0])]
+    patch = data.reader(config["seed"]).read(np.arange(3)).pixels[2]
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(patch[:, ::-1])).save(file, "JPEG", quality=60)
+    (folder / "planted.jpg").write_bytes(file.getvalue())
+    write([[*rows[0][:3], f"{case}_block2"], *rows[1:], ["planted.jpg", "a", "val", "someone"]])
+    before = read_json(run / "leakage.json")
+
+    assert main(["probe", str(run), *other(trained, folder)]) == 2
+    said = capsys.readouterr().err
+    assert f"case {case}: image0.png" in said and "planted.jpg" in said and "leakage.on_overlap=label" in said
+    assert {probe["task"] for probe in read_probes(run)} == {"synthetic"}
+    assert read_json(run / "leakage.json") == before
+
+    assert main(["probe", str(run), *other(trained, folder, "leakage.on_overlap=label")]) == 0
+    found = {one["kind"]: one["images"] for one in read_leaks(run)["folder"]}
+    assert found == {"case": ["image0.png"], "slide": ["image0.png"], "patch": ["planted.jpg"]}
+    assert read_json(run / "leakage.json")["compared"]["images"] == before["compared"]["images"] | {"folder": 5}
+    assert main(["probe", str(run), *other(trained, folder, "probe=[knn,linear]")]) == 2  # as it is known by now
+
+    write(rows)  # another set of the same name has nothing of it
+    assert main(["probe", str(run), *other(trained, folder, "--again")]) == 0
+    assert read_leaks(run) == {}
+
+
+def test_a_run_without_its_slides_is_probed_on_other_images_only_where_nobody_is_to_look(
+    run, trained, labelled, capsys
+):
+    folder, rows, write = labelled
+    write(rows)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("  path: null\n  manifest", "  path: /nowhere\n  manifest", 1))
+    assert config_of(run)["data"]["path"] == "/nowhere"
+    assert main(["probe", str(run)]) == 0  # its own images were looked at
+    assert main(["probe", str(run), *other(trained, folder)]) == 2
+    assert "leakage.on_overlap=ignore" in capsys.readouterr().err
+    assert main(["probe", str(run), *other(trained, folder, "leakage.on_overlap=ignore")]) == 0
+    assert main(["probe", str(run), *other(trained, folder, "leakage.on_overlap=perhaps", "--again")]) == 2
+    assert "refuse, label, ignore" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pathssl.files import write_atomic
-from pathssl.records import append_metrics, metric_key, read_json, read_metrics
+from pathssl.records import append_metrics, metric_key, read_json, read_leaks, read_metrics
 from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.interrupt import Interrupted
 
@@ -132,6 +132,8 @@ class _Mirror:
             )
             # An agent has written what it swept, and locked it.
             self._run.config.update({key: value for key, value in choices.items() if key not in self._run.config})
+            if leaks := sorted(read_leaks(run)):  # tasks whose numbers say little
+                self._run.config.update({"tested_on_training": leaks}, allow_val_change=True)
             self._run.define_metric("patches_seen")
             self._run.define_metric("*", step_metric="patches_seen")
             write_atomic(known, id_)
