@@ -254,7 +254,8 @@ def test_probes_are_made_by_the_kernels_of_the_loop(door, reads_next, on, all_pr
     config["train"]["deterministic"] = on
     (all_probed / "config.yaml").write_text(yaml.safe_dump(config))
     (all_probed / "probes" / "step_00000008" / "unsupervised.json").unlink()
-    for name in ("load_teacher", "fitting", "probe_settings", "refuse_other_settings", "together", "check_probed"):
+    passed = ("load_teacher", "fitting", "probe_settings", "refuse_other_settings", "together", "check_probed")
+    for name in (*passed, "guard_probe"):
         monkeypatch.setattr(f"pathssl.probe_runs.{name}", lambda *_, **__: {"synthetic": "linear"})
     monkeypatch.setattr("pathssl.sources.tasks", lambda *_: {"synthetic": "linear"})
     monkeypatch.setattr(reads_next, reached)
