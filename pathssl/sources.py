@@ -27,6 +27,7 @@ from pathssl.pictures import strip, views_picture
 from pathssl.probes.slide_level.bags import BagTask
 from pathssl.probes.task import Task
 from pathssl.slides.index import SlideIndex, build_index, survey_part
+from pathssl.slides.remote.cache import SlideCache
 from pathssl.slides.slide import COARSER
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,8 @@ def _of_index(config: Mapping[str, Any]) -> dict[str, Any]:
         folder = cohort_folder(config, data["cohort"])
         path, manifest = str(folder), str(folder / "manifest.csv")
     cache, shown = Path(config["cache_dir"]) / "index", sys.stderr.isatty()
-    place = {"path": path, "cache": cache, "manifest": manifest, "progress": shown}
+    mirrors = SlideCache(Path(config["cache_dir"]) / "slides", int(config["slide_cache_gib"] * 2**30))
+    place = {"path": path, "cache": cache, "manifest": manifest, "mirrors": mirrors, "progress": shown}
     return place | {"reader": data["reader"], **data["foreground"]}
 
 

@@ -3,8 +3,9 @@
 import math
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -14,9 +15,13 @@ from pathssl.slides.cucim_reader import CucimReader
 from pathssl.slides.fault import SlideError
 from pathssl.slides.layout import PLAUSIBLE_MPP, TiffLayout, read_layout
 from pathssl.slides.openslide_reader import OpenSlideReader
+from pathssl.slides.remote.place import Place
 from pathssl.slides.resample import reach, resample
 from pathssl.slides.structure import PLAIN_TIFF, Structure, level_table
 from pathssl.slides.tifffile_reader import TifffileReader
+
+if TYPE_CHECKING:
+    from pathssl.slides.remote.mirror import Mirror
 
 READERS = ("auto", "cucim", "openslide", "tifffile")
 COARSER = 1.05  # a level may be this much coarser than what is asked for: up to 5 % are interpolated, never more
@@ -29,16 +34,19 @@ _WINDOW_PX = 4096  # level pixels a side that a thumbnail reads at a time, so th
 Reader = CucimReader | OpenSlideReader | TifffileReader
 
 
-def open_slide(path: Path, mpp: float | None, reader: str = "auto", structure: Structure | None = None) -> "Slide":
+def open_slide(
+    path: Path | Place, mpp: float | None, reader: str = "auto", structure: Structure | None = None
+) -> "Slide":
     """The slide at `path`. `mpp` (um per level-0 pixel) overrides what the file says; SlideError without either.
 
-    structure: what was found when it was opened before; saves time, and is not believed where the file has changed.
+    structure: what was found when it was opened before; saves time, and is not believed where the file has changed. (A slide by URL that
+    has changed is not opened: OSError.)
     """
     if reader not in READERS:
         raise UserError(f"Unknown slide reader {reader!r}: choose one of {', '.join(READERS)}.")
     if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
         raise UserError(f"{path}: mpp {mpp} is no length: give the um per pixel of the finest level, or nothing.")
-    return Slide(Path(path), mpp, reader, structure)
+    return Slide(path if isinstance(path, Place) else Path(path), mpp, reader, structure)
 
 
 class _Footprint(NamedTuple):
@@ -61,11 +69,12 @@ class Slide:
     pixels; nominal where a level has none.
     """
 
-    def __init__(self, path: Path, mpp: float | None, reader: str, structure: Structure | None = None):
+    def __init__(self, path: Path | Place, mpp: float | None, reader: str, structure: Structure | None = None):
         self.path = path
         self._asked_mpp, self._asked_reader = mpp, reader
         self.structure = structure
         self._reader: Reader | None = None
+        self._mirror: Mirror | None = None  # of a slide by URL
         self._process = None
         self._opened()
 
@@ -118,9 +127,10 @@ class Slide:
 
     def close(self) -> None:
         """Gives the file handle back; the next read opens it again."""
-        if self._reader is not None and self._process == os.getpid():
-            self._reader.close()
-        self._reader = None
+        for part in (self._reader, self._mirror):
+            if part is not None and self._process == os.getpid():
+                part.close()
+        self._reader = self._mirror = None
 
     def _rectangle(self, x0: float, y0: float, mpp: float, width: int, height: int) -> np.ndarray:
         level, ratio = self._source(mpp)
@@ -161,12 +171,12 @@ class Slide:
         left, top, right, bottom = max(x, 0), max(y, 0), min(x_end, level_width), min(y_end, level_height)
         if left >= right or top >= bottom:
             return np.full((y_end - y, x_end - x, 3), 255, np.uint8)
+        window = left, top, right - left, bottom - top
         try:
-            inside = reader.read(level, left, top, right - left, bottom - top)
+            with self._here(level, *window):
+                inside = reader.read(level, *window)
         except SlideError as error:
-            self.close()  # OpenSlide's handles stay broken after an error
-            with open(self.path, "rb") as file:  # a file that cannot be reached is no bad slide: let OSError say so
-                file.read(1)
+            self._refuse_passing_fault()
             raise SlideError(f"{self.path}: {error}") from error
         if (left, top, right, bottom) == (x, y, x_end, y_end):
             return inside
@@ -179,34 +189,71 @@ class Slide:
             try:
                 self._open()
             except SlideError as error:
-                self.close()
-                os.stat(self.path)  # a file that has gone is no bad slide
+                self._refuse_passing_fault()
                 raise SlideError(f"{self.path}: {error}") from error
+            except OSError:
+                self.close()
+                raise
         return self._reader
 
     def _open(self) -> None:
-        file = os.stat(self.path)
-        known = self.structure if self.structure is not None and self.structure.describes(file) else None
+        self._process, self._reader = os.getpid(), None
+        path, file_bytes, modified_ns = self._file()
+        known = self.structure
+        if known is not None and not known.describes(file_bytes, modified_ns):
+            known = None
+        if self._mirror is not None:
+            self._mirror.prepare()
         if known is None:
-            vendor = openslide_reader.vendor_of(self.path)
-            layout = read_layout(self.path) if vendor in PLAIN_TIFF else None
+            vendor = openslide_reader.vendor_of(path)
+            layout = read_layout(path) if vendor in PLAIN_TIFF else None
         else:
             vendor, layout = known.vendor, known.layout
-        self._reader = reader = _best_reader(self.path, layout, vendor, self._asked_reader)
-        self._process = os.getpid()
+        if self._mirror is not None and layout is None:
+            self._mirror.complete()
+        self._layout = layout
+        self._reader = reader = _best_reader(path, layout, vendor, self._asked_reader)
         self.reader = reader.name
         if known is None:
             stated = layout.mpp_xy if layout is not None else reader.mpp_xy
             levels = level_table(layout, reader.sizes, reader.tile_px)
-            known = Structure(vendor, stated, levels, file.st_size, file.st_mtime_ns)
+            known = Structure(vendor, stated, levels, file_bytes, modified_ns)
         self.structure = known
         self.width, self.height = reader.sizes[0]
         self.downsamples = known.levels["downsample"].tolist()
         self.tile_px = reader.tile_px
         self.mpp = self._asked_mpp if self._asked_mpp is not None else _checked_mpp(known.mpp_xy)
 
+    def _file(self) -> tuple[Path, int, int]:
+        """(the file to read, its length, when it was modified: for a slide by URL the number of its version)."""
+        if isinstance(self.path, Place):
+            from pathssl.slides.remote.mirror import Mirror  # here: what talks to servers takes a while to import
+
+            known = self.structure
+            self._mirror = Mirror(self.path, *(() if known is None else (known.file_bytes, known.modified_ns)))
+            return self._mirror.path, self._mirror.size, self._mirror.number
+        facts = os.stat(self.path)
+        return self.path, facts.st_size, facts.st_mtime_ns
+
+    def _here(self, level: int, x: int, y: int, width: int, height: int) -> AbstractContextManager:
+        """Inside, the bytes under a window are on this machine."""
+        if self._mirror is None:
+            return nullcontext()
+        return self._mirror.holding(None if self._layout is None else self._layout.levels[level], x, y, width, height)
+
+    def _refuse_passing_fault(self) -> None:
+        """OSError where the file cannot be reached, or its local image is damaged: then it is no bad slide."""
+        try:
+            if self._mirror is not None:
+                self._mirror.refuse_damage()
+            elif not isinstance(self.path, Place):
+                with open(self.path, "rb") as file:
+                    file.read(1)
+        finally:
+            self.close()  # OpenSlide's handles stay broken after an error
+
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_reader": None, "_process": None}
+        return {**self.__dict__, "_reader": None, "_mirror": None, "_process": None}
 
     def __repr__(self) -> str:
         return f"Slide({str(self.path)!r}, {self.width} x {self.height} px, {self.mpp:g} um/px, reader={self.reader!r})"

@@ -11,6 +11,7 @@ import pyarrow.parquet
 
 from pathssl.errors import UserError
 from pathssl.slides import foreground
+from pathssl.slides.remote.place import Place
 from pathssl.slides.slide import COARSER, SAME_SCALE, Slide, open_slide
 from pathssl.slides.structure import Structure
 
@@ -22,7 +23,7 @@ class SlideIndex:
     """Slides by number k. Small columns are in memory; tissue and cells are mapped from disk, shared by processes."""
 
     folder: Path
-    root: Path
+    root: Path | Place
     settings: dict
     paths: list[str]  # relative to root
     fingerprints: list[str]
@@ -48,7 +49,7 @@ class SlideIndex:
     _cells: np.ndarray  # flat int32
 
     @classmethod
-    def load(cls, folder: Path, root: Path | None = None) -> "SlideIndex":
+    def load(cls, folder: Path, root: Path | Place | None = None) -> "SlideIndex":
         """The index in `folder`; `root` where the slides have moved since it was built."""
         folder = Path(folder)
         if not (folder / "index.json").is_file():
@@ -65,7 +66,7 @@ class SlideIndex:
         shape = np.stack([table["rows"].to_numpy(), table["columns"].to_numpy()], axis=1)
         return cls(
             folder=folder,
-            root=Path(root if root is not None else facts["root"]),
+            root=root if isinstance(root, Place) else Path(root if root is not None else facts["root"]),
             settings=facts["settings"],
             paths=table["path"].to_pylist(),
             fingerprints=table["fingerprint"].to_pylist(),
@@ -158,7 +159,7 @@ def _by_slide(values: np.ndarray, counts: np.ndarray, padding: float) -> np.ndar
     return table
 
 
-def _reload(folder: Path, root: Path, digest: int) -> SlideIndex:
+def _reload(folder: Path, root: Path | Place, digest: int) -> SlideIndex:
     """The index as another process knows it: numbers of slides mean nothing once it was built anew with others."""
     index = SlideIndex.load(folder, root)
     if index._digest() != digest:

@@ -1,0 +1,301 @@
+"""What servers say: facts of files, lists of them, and ranges of their bytes, through fsspec; tried again where the fault may pass.
+
+Each answer says itself where in which version of the file its bytes lie, and that alone is believed: a server that ignores ranges, or
+whose file has changed, cannot put bytes in a wrong place.
+"""
+
+import asyncio
+import logging
+import os
+import pkgutil
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import cache
+from typing import Any, NamedTuple, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import fsspec
+import fsspec.asyn
+
+from pathssl.slides.remote.address import SCHEMES
+from pathssl.slides.remote.facts import Changed, Cut, Facts, Full, Unfit
+
+log = logging.getLogger(__name__)
+
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # between attempts
+_CONNECT_S, _SILENCE_S = 10.0, 30.0  # that are waited for a connection, and for the next bytes of an answer
+_LEAST_BYTES_PER_S = 20_000  # an answer that trickles more slowly is asked for again
+_AT_ONCE = 16  # requests of a process
+_CHUNK = 1024 * 1024
+_LOUD_S = 4.0  # waits from here on are logged
+_VERSIONS = ("etag", "generation", "last-modified", "lastmodified", "last_modified", "updated", "mtime")
+T = TypeVar("T")
+
+
+class Answer(NamedTuple):
+    """Bytes of a file from `position` on."""
+
+    facts: Facts
+    position: int
+    chunks: AsyncIterator[bytes]
+
+
+class Target(Protocol):
+    """Where bytes of a file go."""
+
+    url: str
+    facts: Facts
+
+    def missing(self, ranges: Sequence[tuple[int, int]]) -> list[tuple[int, int]]: ...
+
+    def writer(self, position: int) -> Callable[[bytes], None]: ...
+
+
+class Store:
+    """The servers of one scheme, as this process talks to them."""
+
+    def __init__(self, scheme: str):
+        self.scheme = SCHEMES[scheme]
+        self._fs = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **_options(scheme))
+        self._answer = {"http": _http, "https": _http, "s3": _s3}.get(scheme, _other)
+        self._denied, self._errors = (
+            tuple(pkgutil.resolve_name(name) for name in names) for names in (self.scheme.denied, self.scheme.errors)
+        )
+        self._turn = asyncio.Semaphore(_AT_ONCE)
+
+    def facts(self, urls: Sequence[str]) -> list[Facts | OSError]:
+        """Of each file, or why there are none."""
+
+        async def all_of_them() -> list[Facts | OSError]:
+            return await asyncio.gather(*(self._facts(url) for url in urls))
+
+        return fsspec.asyn.sync(self._fs.loop, all_of_them)
+
+    async def _facts(self, url: str) -> Facts | OSError:
+        try:
+            return await self._patiently(url, lambda: self._ask(url))
+        except OSError as error:
+            return error
+
+    async def _ask(self, url: str) -> Facts:
+        async with self._turn:
+            if self._answer is _http:
+                return await _http_facts(self._fs, url)
+            return _facts(url, await self._fs._info(url))
+
+    def find(self, url: str) -> dict[str, Facts | None]:
+        """{URL: facts, where a list tells them} of all files below a folder."""
+
+        async def found() -> dict[str, Any]:
+            return await self._fs._find(url, detail=True)
+
+        listed = fsspec.asyn.sync(self._fs.loop, lambda: self._patiently(url, found))
+        prefix = "" if self._answer is _http else f"{urlsplit(url).scheme}://"
+        return {f"{prefix}{name}": _facts_or_none(info) for name, info in listed.items() if info["type"] == "file"}
+
+    def whole(self, url: str) -> bytes:
+        """The content of a small file."""
+
+        async def content() -> bytes:
+            async with self._turn:
+                return await self._fs._cat_file(url)
+
+        return fsspec.asyn.sync(self._fs.loop, lambda: self._patiently(url, content))
+
+    def fetch(self, wanted: Sequence[tuple[Target, Sequence[tuple[int, int]]]]) -> None:
+        """Brings the ranges of bytes of each target, several at a time. OSError where some cannot be had now."""
+
+        async def all_of_them() -> None:
+            tasks = [
+                asyncio.ensure_future(self._range(target, start, stop))
+                for target, ranges in wanted
+                for start, stop in ranges
+            ]
+            try:
+                await asyncio.gather(*tasks)
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+        fsspec.asyn.sync(self._fs.loop, all_of_them)
+
+    async def _range(self, target: Target, start: int, stop: int) -> None:
+        async def attempt() -> None:
+            for first, last in target.missing([(start, stop)]):  # not what an earlier attempt brought
+                position = await self._part(target, first, last)
+                if target.missing([(first, last)]):
+                    raise Cut(f"an answer ended at byte {position} of {last}")
+
+        await self._patiently(target.url, attempt)
+
+    async def _part(self, target: Target, first: int, last: int) -> int:
+        """Asks once for a range of bytes; where the answer ended."""
+        async with (
+            self._turn,
+            asyncio.timeout(_SILENCE_S + (last - first) / _LEAST_BYTES_PER_S) as limit,
+            self._answer(self._fs, target.url, first, last) as answer,
+        ):
+            if answer.facts != target.facts:
+                raise Changed(f"{target.url} has changed: {_was(target.facts)}, and now {_was(answer.facts)}")
+            if answer.position == 0 < first:  # all of the file is on its way
+                limit.reschedule(asyncio.get_running_loop().time() + _SILENCE_S + last / _LEAST_BYTES_PER_S)
+            write, position = target.writer(answer.position), answer.position
+            async for chunk in answer.chunks:
+                write(chunk)
+                position += len(chunk)
+                if position >= last:
+                    break
+            return position
+
+    async def _patiently(self, url: str, attempt: Callable[[], Awaitable[T]]) -> T:
+        """What `attempt` returns, after as many as WAITS_S allows; OSError with a sentence."""
+        for wait_s in (*WAITS_S, None):
+            try:
+                return await attempt()
+            except (FileNotFoundError, Changed, Full, Unfit):
+                raise
+            except (PermissionError, *self._denied) as error:
+                raise PermissionError(f"{url} may not be read: {_words(error)}. {self.scheme.credentials}") from error
+            except (OSError, TimeoutError, *self._errors) as error:
+                if wait_s is None:
+                    raise OSError(
+                        f"{url} cannot be read after {len(WAITS_S)} more attempts: {_words(error)}"
+                    ) from error
+                log.log(
+                    logging.WARNING if wait_s >= _LOUD_S else logging.DEBUG,
+                    "%s: %s; trying again in %g s", url, _words(error), wait_s,
+                )  # fmt: skip
+                await asyncio.sleep(wait_s)
+        raise AssertionError("unreachable")
+
+
+def store_of(url: str) -> Store:
+    """This process's store for a URL's scheme."""
+    return _store(urlsplit(url).scheme, os.getpid())
+
+
+@cache
+def _store(scheme: str, _process: int) -> Store:  # connections do not survive a fork
+    return Store(scheme)
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    if SCHEMES[scheme].package == "aiohttp":
+        import aiohttp
+
+        limits = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_S, sock_read=_SILENCE_S)
+        return {
+            "client_kwargs": {"timeout": limits, "trust_env": True, "auto_decompress": False}
+        }  # trust_env: netrc, proxies
+    if SCHEMES[scheme].package == "s3fs":
+        retries = {"total_max_attempts": 1}
+        return {"config_kwargs": {"connect_timeout": _CONNECT_S, "read_timeout": _SILENCE_S, "retries": retries}}
+    return {}
+
+
+def _words(error: BaseException) -> str:
+    return " ".join(str(error).split()) or (
+        "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+    )
+
+
+def _was(facts: Facts) -> str:
+    return f"{facts.size} bytes, version {facts.version}"
+
+
+def _version(said: Mapping[str, Any]) -> str:
+    known = {name.lower(): value for name, value in said.items()}
+    return next((str(known[name]) for name in _VERSIONS if known.get(name)), "")
+
+
+def _facts_or_none(info: Mapping[str, Any]) -> Facts | None:
+    version = _version(info)
+    return Facts(int(info["size"]), version) if version and info.get("size") is not None else None
+
+
+def _facts(url: str, said: Mapping[str, Any]) -> Facts:
+    if said.get("type") == "directory":
+        raise FileNotFoundError(f"{url} is not there")
+    if (facts := _facts_or_none(said)) is None:
+        lacking = "no length" if said.get("size") is None else "neither ETag nor Last-Modified"
+        raise Unfit(
+            f"{url}: its server tells {lacking}, so that a change could not be noticed: copy the slides to a disk"
+        )
+    return facts
+
+
+def _place(content_range: str | None, length: int | None) -> tuple[int, int]:
+    """(where the bytes of an answer begin, length of the file), from its headers."""
+    if content_range is None:
+        if length is None:
+            raise OSError("the answer tells no length")
+        return 0, length
+    if not (match := re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", content_range.strip())):
+        raise OSError(f"the answer has a Content-Range that says nothing: {content_range}")
+    return int(match[1]), int(match[3])
+
+
+def _refuse(status: int, url: str) -> None:
+    if status in (404, 410):
+        raise FileNotFoundError(f"{url} is not there (the server answers {status})")
+    if status in (401, 403, 407):
+        raise PermissionError(f"the server answers {status}")
+    if status not in (200, 206):
+        raise OSError(f"the server answers {status}")
+
+
+async def _http_facts(fs: Any, url: str) -> Facts:
+    session = await fs.set_session()
+    asked = session.head(fs.encode_url(url), allow_redirects=True, headers={"Accept-Encoding": "identity"})
+    async with asked as response:
+        if response.status not in (403, 405, 501):  # some servers answer GET alone
+            _refuse(response.status, url)
+            return _facts(url, {**response.headers, "size": response.headers.get("Content-Length")})
+    async with _http(fs, url, 0, 1) as answer:
+        return answer.facts
+
+
+@asynccontextmanager
+async def _http(fs: Any, url: str, start: int, stop: int) -> AsyncIterator[Answer]:
+    session = await fs.set_session()
+    headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
+    async with session.get(fs.encode_url(url), headers=headers) as response:
+        _refuse(response.status, url)
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise OSError("the server packs the bytes, though it was asked not to")
+        said = response.headers.get("Content-Range") if response.status == 206 else None
+        if response.status == 206 and said is None:
+            raise OSError("the answer does not say which bytes it has")
+        position, size = _place(said, response.content_length)
+        facts = _facts(url, {**response.headers, "size": size})
+        yield Answer(facts, position, response.content.iter_chunked(_CHUNK))
+
+
+@asynccontextmanager
+async def _s3(fs: Any, url: str, start: int, stop: int) -> AsyncIterator[Answer]:
+    bucket, key, _ = fs.split_path(url)
+    said = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}")
+    body = said["Body"]
+
+    async def chunks() -> AsyncIterator[bytes]:
+        while chunk := await body.read(_CHUNK):
+            yield chunk
+
+    try:
+        position, size = _place(said.get("ContentRange"), said["ContentLength"])
+        yield Answer(_facts(url, {"etag": said["ETag"], "size": size}), position, chunks())
+    finally:
+        body.close()
+
+
+@asynccontextmanager
+async def _other(fs: Any, url: str, start: int, stop: int) -> AsyncIterator[Answer]:
+    """Where fsspec gives bytes alone, the file's facts are asked for after them: bytes of another version then stand out."""
+    data = await fs._cat_file(url, start=start, end=stop)
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield data[: stop - start]
+
+    yield Answer(_facts(url, await fs._info(url)), start, chunks())
