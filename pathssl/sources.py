@@ -73,7 +73,8 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
         cohort = block.pop("cohort", None)
         # which part of the cohort, where not the labelled patches
         more = {"path": str(cohort_folder(config, cohort) / block.pop("path", "labelled"))} if cohort else {}
-        more |= {"cache": Path(config["cache_dir"]) / "index"} if "foreground" in block else {}
+        if "foreground" in block:
+            more |= {"cache": Path(config["cache_dir"]) / "index", "mirrors": mirrors(config)}
         made[name] = make(block, **more)
     return made
 
@@ -110,9 +111,13 @@ def _of_index(config: Mapping[str, Any]) -> dict[str, Any]:
         folder = cohort_folder(config, data["cohort"])
         path, manifest = str(folder), str(folder / "manifest.csv")
     cache, shown = Path(config["cache_dir"]) / "index", sys.stderr.isatty()
-    mirrors = SlideCache(Path(config["cache_dir"]) / "slides", int(config["slide_cache_gib"] * 2**30))
-    place = {"path": path, "cache": cache, "manifest": manifest, "mirrors": mirrors, "progress": shown}
+    place = {"path": path, "cache": cache, "manifest": manifest, "mirrors": mirrors(config), "progress": shown}
     return place | {"reader": data["reader"], **data["foreground"]}
+
+
+def mirrors(config: Mapping[str, Any]) -> SlideCache:
+    """Where slides by URL are kept on this machine."""
+    return SlideCache(Path(config["cache_dir"]) / "slides", int(config["slide_cache_gib"] * 2**30))
 
 
 @contextmanager

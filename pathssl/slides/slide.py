@@ -95,19 +95,13 @@ class Slide:
         level, ratio = self._source(mpp)
         height, width = out[0].shape[:2]
         footprints = [
-            self._footprint(level, ratio, x, y, width, height) for x, y in zip(map(int, x0), map(int, y0), strict=True)
+            _footprint(self.downsamples[level], ratio, x, y, width, height)
+            for x, y in zip(map(int, x0), map(int, y0), strict=True)
         ]
-        if len(footprints) == 1:
-            (each,) = footprints
-            _fill(out[0], self._window(level, *each[:4]), each.left, each.top, each, ratio)
-            return
-        left, top = min(each.left for each in footprints), min(each.top for each in footprints)
-        right, bottom = max(each.right for each in footprints), max(each.bottom for each in footprints)
-        needed = sum((each.right - each.left) * (each.bottom - each.top) for each in footprints)
-        if (right - left) * (bottom - top) <= _FAR_APART * needed:
-            window = self._window(level, left, top, right, bottom)
+        if (box := _box(footprints)) is not None:
+            window = self._window(level, *box)
             for patch, each in zip(out, footprints, strict=True):
-                _fill(patch, window, left, top, each, ratio)
+                _fill(patch, window, box[0], box[1], each, ratio)
         else:
             for patch, each in zip(out, footprints, strict=True):
                 _fill(patch, self._window(level, *each[:4]), each.left, each.top, each, ratio)
@@ -134,24 +128,13 @@ class Slide:
 
     def _rectangle(self, x0: float, y0: float, mpp: float, width: int, height: int) -> np.ndarray:
         level, ratio = self._source(mpp)
-        footprint = self._footprint(level, ratio, x0, y0, width, height)
+        footprint = _footprint(self.downsamples[level], ratio, x0, y0, width, height)
         window = self._window(level, *footprint[:4])
         if footprint.shift is None:
             return window
         pixels = np.empty((height, width, 3), np.uint8)
         _fill(pixels, window, footprint.left, footprint.top, footprint, ratio)
         return pixels
-
-    def _footprint(self, level: int, ratio: float, x0: float, y0: float, width: int, height: int) -> _Footprint:
-        x, y = x0 / self.downsamples[level], y0 / self.downsamples[level]
-        column, row = round(x), round(y)
-        if ratio == 1 and abs(x - column) < _WHOLE_PIXEL and abs(y - row) < _WHOLE_PIXEL:
-            return _Footprint(column, row, column + width, row + height, row, column, None)
-        column, row = math.floor(x), math.floor(y)
-        left, right = reach(x - column, ratio, width)
-        top, bottom = reach(y - row, ratio, height)
-        shift = y - row, x - column
-        return _Footprint(column + left, row + top, column + right, row + bottom, row, column, shift)
 
     def _source(self, mpp: float) -> tuple[int, float]:
         """(level to read, its pixels per pixel of `mpp`)."""
@@ -257,6 +240,38 @@ class Slide:
 
     def __repr__(self) -> str:
         return f"Slide({str(self.path)!r}, {self.width} x {self.height} px, {self.mpp:g} um/px, reader={self.reader!r})"
+
+
+def windows(
+    downsample: float, ratio: float, x0: Sequence[int], y0: Sequence[int], size: int
+) -> list[tuple[int, int, int, int]]:
+    """(left, top, right, bottom) of the level pixels that `Slide.read_patches` asks the reader for."""
+    footprints = [_footprint(downsample, ratio, x, y, size, size) for x, y in zip(x0, y0, strict=True)]
+    box = _box(footprints)
+    return [each[:4] for each in footprints] if box is None else [box]
+
+
+def _footprint(downsample: float, ratio: float, x0: float, y0: float, width: int, height: int) -> _Footprint:
+    """Of the patch that begins at level-0 pixel (x0, y0), in pixels of a level."""
+    x, y = x0 / downsample, y0 / downsample
+    column, row = round(x), round(y)
+    if ratio == 1 and abs(x - column) < _WHOLE_PIXEL and abs(y - row) < _WHOLE_PIXEL:
+        return _Footprint(column, row, column + width, row + height, row, column, None)
+    column, row = math.floor(x), math.floor(y)
+    left, right = reach(x - column, ratio, width)
+    top, bottom = reach(y - row, ratio, height)
+    shift = y - row, x - column
+    return _Footprint(column + left, row + top, column + right, row + bottom, row, column, shift)
+
+
+def _box(footprints: Sequence[_Footprint]) -> tuple[int, int, int, int] | None:
+    """The window that holds them all; None where that is mostly pixels that nobody needs."""
+    if len(footprints) == 1:
+        return footprints[0][:4]
+    left, top = min(each.left for each in footprints), min(each.top for each in footprints)
+    right, bottom = max(each.right for each in footprints), max(each.bottom for each in footprints)
+    needed = sum((each.right - each.left) * (each.bottom - each.top) for each in footprints)
+    return (left, top, right, bottom) if (right - left) * (bottom - top) <= _FAR_APART * needed else None
 
 
 def coarsest_level(downsamples: list[float], slide_mpp: float, mpp: float) -> int | None:

@@ -2,7 +2,7 @@
 
 import json
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +12,7 @@ import pyarrow.parquet
 from pathssl.errors import UserError
 from pathssl.slides import foreground
 from pathssl.slides.remote.place import Place
-from pathssl.slides.slide import COARSER, SAME_SCALE, Slide, open_slide
+from pathssl.slides.slide import COARSER, SAME_SCALE, Slide, open_slide, windows
 from pathssl.slides.structure import Structure
 
 VERSION = 2  # of the files and of what is found in slides; an index of another version is built anew
@@ -146,6 +146,29 @@ class SlideIndex:
     def open(self, k: int) -> Slide:
         """The slide; what the index knows of its file is not looked for again, unless the file has changed."""
         return open_slide(self.root / self.paths[k], float(self.mpp[k]), self.settings["reader"], self.structure(k))
+
+    @property
+    def by_url(self) -> bool:
+        return isinstance(self.root, Place)
+
+    def bring(self, patches: Sequence[tuple[int, Sequence[int], Sequence[int], float]], size: int) -> None:
+        """Brings what reading patches of slides by URL takes to this machine, for all together: fewer waits than one after the other.
+
+        patches: (slide, x0 of each, y0 of each, mpp) of those that are read together.
+        """
+        from pathssl.slides.remote.mirror import Wanted, bring  # here: what talks to servers takes a while to import
+
+        k, mpp = np.array([each[0] for each in patches]), np.array([each[3] for each in patches])
+        wanted: dict[int, Wanted] = {}
+        for (slide, x0, y0, _), level, ratio in zip(
+            patches, *(each.tolist() for each in self.source(k, mpp)), strict=True
+        ):
+            if slide not in wanted:
+                file = self.structure(slide)
+                wanted[slide] = Wanted(self.root / self.paths[slide], file.file_bytes, file.modified_ns, file.layout)
+            for left, top, right, bottom in windows(self.downsamples[slide, level], ratio, x0, y0, size):
+                wanted[slide].add(level, left, top, right, bottom)
+        bring(list(wanted.values()))
 
     def structure(self, k: int) -> Structure:
         levels = self._levels[self._levels_start[k] : self._levels_start[k + 1]].copy()

@@ -18,7 +18,8 @@ from pathssl.slides.remote.blocks import BLOCK
 
 log = logging.getLogger(__name__)
 
-FACTS, OPENING = "mirror.json", "opening.npy"  # of each mirror: what it is of; ranges of bytes that opening it needs
+# Of each mirror: what it is of; ranges of bytes that opening it needs; whether it is kept whole
+FACTS, OPENING, WHOLE = "mirror.json", "opening.npy", "whole"
 _FULL, _RELIEVED = 0.95, 0.85  # of the limit: when room is made, and how much is then left
 _LOOK = 0.01  # of the limit: a process looks at the whole after it has fetched so much
 _GONE = ".gone-"
@@ -108,7 +109,7 @@ def _take_pixels(folder: Path) -> int:
     data, record = folder / facts["name"], folder / f"{facts['name']}.blocks"
     before = _on_disk(folder)
     with _alone_with(record) as alone, open(data, "r+b") as file, open(record, "r+b") as records:
-        if not (alone and (folder / OPENING).is_file()):
+        if not alone or (folder / WHOLE).exists() or not (folder / OPENING).is_file():
             return 0
         kept = np.zeros(-(-facts["size"] // BLOCK), bool)
         for start, stop in np.load(folder / OPENING).tolist():

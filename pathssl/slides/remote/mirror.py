@@ -11,7 +11,8 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -20,9 +21,9 @@ import tifffile
 
 from pathssl.files import write_atomic
 from pathssl.slides.fault import SlideError
-from pathssl.slides.layout import TiffLevel
+from pathssl.slides.layout import TiffLayout, TiffLevel
 from pathssl.slides.remote.blocks import BlockFile
-from pathssl.slides.remote.cache import FACTS, OPENING
+from pathssl.slides.remote.cache import FACTS, OPENING, WHOLE
 from pathssl.slides.remote.facts import Changed, Facts
 from pathssl.slides.remote.place import Place, number_of
 from pathssl.slides.remote.store import Store, store_of
@@ -51,10 +52,10 @@ class Mirror:
         """Brings what opening the slide takes. SlideError for a format that cannot be read by URL."""
         if self.size == 0:
             raise SlideError("the file is empty")
-        if self._opening_known():
-            self._bring([(self._files[0], np.load(self._folder / OPENING).tolist())])
+        if (ranges := self.opening()) is not None:
+            self._bring([(self._files[0], ranges)])
             self._tiles_only = True
-        elif self.path.suffix.lower() in _TIFF_SUFFIXES and (ranges := self._all_but_tiles()) is not None:
+        elif self._may_be_tiff() and (ranges := self._all_but_tiles()) is not None:
             self._bring([(self._files[0], ranges)])
             with io.BytesIO() as file:
                 np.save(file, np.array(ranges, np.int64))
@@ -65,8 +66,8 @@ class Mirror:
 
     def complete(self) -> None:
         """Brings all of the slide, with the files that belong to it."""
-        with self._reading():  # nobody who has found it takes pixels just now
-            (self._folder / OPENING).unlink(missing_ok=True)
+        with self._reading():  # nobody takes pixels just now, and nobody does any more
+            (self._folder / WHOLE).touch()
         self._tiles_only = False
         if len(self._files) == 1:
             self._files += self._companions()
@@ -93,23 +94,23 @@ class Mirror:
         if not all(sound):
             raise OSError(f"the local image of {self.place} was damaged ({self.path}); it is fetched again")
 
+    def opening(self) -> list[tuple[int, int]] | None:
+        """The ranges of bytes that opening the slide takes; None where these are not known, or are all."""
+        if (self._folder / WHOLE).exists() or not (self._folder / OPENING).is_file():
+            return None
+        return np.load(self._folder / OPENING).tolist()
+
     def close(self) -> None:
         for file in self._files:
             file.close()
         self._unlock()
 
     def _bring(self, wanted: Sequence[tuple[BlockFile, Sequence[tuple[int, int]]]]) -> None:
-        holes = [(file, missing) for file, ranges in wanted if (missing := file.missing(ranges))]
-        if holes:
-            self._store.fetch(holes)
-            self._touch()
-            self._cache.fetched(sum(stop - start for _, ranges in holes for start, stop in ranges))
+        if fetched := _fetch(self._store, wanted):
+            os.utime(self._folder / FACTS)  # its last use
+            self._cache.fetched(fetched)
             if left := [file.url for file, ranges in wanted if file.missing(ranges)]:
-                raise OSError(f"{left[0]} was not brought")
-
-    def _touch(self) -> None:
-        with suppress(FileNotFoundError):
-            os.utime(self._folder / FACTS)
+                raise OSError(f"{left[0]} was fetched, and is not there")
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -120,8 +121,8 @@ class Mirror:
         finally:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
-    def _opening_known(self) -> bool:
-        return (self._folder / OPENING).is_file()
+    def _may_be_tiff(self) -> bool:
+        return self.path.suffix.lower() in _TIFF_SUFFIXES and not (self._folder / WHOLE).exists()
 
     def _all_but_tiles(self) -> list[tuple[int, int]] | None:
         """The ranges of bytes that opening the slide takes; None where it is no TIFF."""
@@ -156,6 +157,54 @@ class Mirror:
             path.parent.mkdir(parents=True, exist_ok=True)
             files.append(BlockFile(path, url, facts))
         return files
+
+
+@dataclass
+class Wanted:
+    """Windows of a slide's levels that are going to be read. size, number: of the slide's version."""
+
+    place: Place
+    size: int
+    number: int
+    layout: TiffLayout | None
+    windows: list[tuple[TiffLevel, int, int, int, int]] = field(default_factory=list)
+
+    def add(self, level: int, left: int, top: int, right: int, bottom: int) -> None:
+        """A window may leave the level."""
+        if self.layout is not None:
+            facts = self.layout.levels[level]
+            left, top, right, bottom = max(left, 0), max(top, 0), min(right, facts.width), min(bottom, facts.height)
+            if left < right and top < bottom:
+                self.windows.append((facts, left, top, right - left, bottom - top))
+
+
+def bring(slides: Sequence[Wanted]) -> None:
+    """Brings what reading these windows takes, for all slides together. What cannot be had now is left to who reads it, and says why."""
+    with ExitStack() as open_mirrors:
+        mirrors = []
+        for slide in slides:
+            with suppress(OSError):
+                mirror = open_mirrors.enter_context(closing(Mirror(slide.place, slide.size, slide.number)))
+                if slide.windows and (opening := mirror.opening()) is not None:
+                    mirrors.append((mirror, opening, slide.windows))
+        if not mirrors:
+            return
+        store, cache = mirrors[0][0]._store, mirrors[0][0]._cache
+        with suppress(OSError):
+            fetched = _fetch(store, [(mirror._files[0], opening) for mirror, opening, _ in mirrors])
+            tiles = [
+                (mirror._files[0], [part for window in windows for part in mirror.tiles(*window)])
+                for mirror, _, windows in mirrors
+            ]
+            cache.fetched(fetched + _fetch(store, tiles))
+
+
+def _fetch(store: Store, wanted: Sequence[tuple[BlockFile, Sequence[tuple[int, int]]]]) -> int:
+    """How many bytes were not there, and are now."""
+    holes = [(file, missing) for file, ranges in wanted if (missing := file.missing(ranges))]
+    if holes:
+        store.fetch(holes)
+    return sum(stop - start for _, ranges in holes for start, stop in ranges)
 
 
 class _Brought(io.RawIOBase):

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from functools import cache
 from typing import Any, NamedTuple, Protocol, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import fsspec
 import fsspec.asyn
@@ -91,8 +91,10 @@ class Store:
             return await self._fs._find(url, detail=True)
 
         listed = fsspec.asyn.sync(self._fs.loop, lambda: self._patiently(url, found))
-        prefix = "" if self._answer is _http else f"{urlsplit(url).scheme}://"
-        return {f"{prefix}{name}": _facts_or_none(info) for name, info in listed.items() if info["type"] == "file"}
+        files = {name: _facts_or_none(info) for name, info in listed.items() if info["type"] == "file"}
+        if self._answer is _http:  # these are links of a page
+            return {unquote(link): facts for link, facts in files.items()}
+        return {f"{urlsplit(url).scheme}://{name}": facts for name, facts in files.items()}
 
     def whole(self, url: str) -> bytes:
         """The content of a small file."""
@@ -154,7 +156,9 @@ class Store:
         for wait_s in (*WAITS_S, None):
             try:
                 return await attempt()
-            except (FileNotFoundError, Changed, Full, Unfit):
+            except FileNotFoundError as error:
+                raise FileNotFoundError(f"{url} is not there") from error
+            except (Changed, Full, Unfit):
                 raise
             except (PermissionError, *self._denied) as error:
                 raise PermissionError(f"{url} may not be read: {_words(error)}. {self.scheme.credentials}") from error
@@ -217,7 +221,7 @@ def _facts_or_none(info: Mapping[str, Any]) -> Facts | None:
 
 def _facts(url: str, said: Mapping[str, Any]) -> Facts:
     if said.get("type") == "directory":
-        raise FileNotFoundError(f"{url} is not there")
+        raise FileNotFoundError(url)
     if (facts := _facts_or_none(said)) is None:
         lacking = "no length" if said.get("size") is None else "neither ETag nor Last-Modified"
         raise Unfit(
@@ -239,7 +243,7 @@ def _place(content_range: str | None, length: int | None) -> tuple[int, int]:
 
 def _refuse(status: int, url: str) -> None:
     if status in (404, 410):
-        raise FileNotFoundError(f"{url} is not there (the server answers {status})")
+        raise FileNotFoundError(url)
     if status in (401, 403, 407):
         raise PermissionError(f"the server answers {status}")
     if status not in (200, 206):
