@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from pathssl.slides.remote.store import _store
+
 NGINX = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
 
 
@@ -90,6 +92,7 @@ def s3(served: Path, bucket: str = "slides") -> Iterator[str]:
     changes.setenv("AWS_ACCESS_KEY_ID", "test")
     changes.setenv("AWS_SECRET_ACCESS_KEY", "test")
     changes.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    _store.cache_clear()  # this process may have talked to another server
     try:
         client = boto3.client("s3")
         client.create_bucket(Bucket=bucket)
@@ -100,3 +103,4 @@ def s3(served: Path, bucket: str = "slides") -> Iterator[str]:
     finally:
         changes.undo()
         server.stop()
+        _store.cache_clear()

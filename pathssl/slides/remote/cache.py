@@ -66,9 +66,10 @@ class SlideCache:
                 for _, _, folder in mirrors:
                     if taken > _RELIEVED * self.limit_bytes:
                         taken -= remove(folder)
-            if taken > self.limit_bytes:
+            if taken > self.limit_bytes and self not in _warned:
+                _warned.add(self)
                 log.warning(
-                    "The slides that are open keep %.1f GiB in %s, and slide_cache_gib allows %.1f: raise it, or lower loader.open_slides "
+                    "The slides that are open keep %.1f GiB in %s, and slide_cache_gib allows %.3g: raise it, or lower loader.open_slides "
                     "or loader.workers.",
                     taken / 2**30, self.folder, self.limit_bytes / 2**30,
                 )  # fmt: skip
@@ -85,6 +86,7 @@ class SlideCache:
 
 
 _fetched: dict[tuple[SlideCache, int], int] = {}
+_warned: set[SlideCache] = set()
 
 
 def _on_disk(folder: Path) -> int:

@@ -47,6 +47,7 @@ class Mirror:
         self._files = [BlockFile(folder / place.name, place.url, facts)]
         self.path = self._files[0].path
         self._tiles_only = False
+        os.utime(folder / FACTS)  # its last use
 
     def prepare(self) -> None:
         """Brings what opening the slide takes. SlideError for a format that cannot be read by URL."""
@@ -107,7 +108,7 @@ class Mirror:
 
     def _bring(self, wanted: Sequence[tuple[BlockFile, Sequence[tuple[int, int]]]]) -> None:
         if fetched := _fetch(self._store, wanted):
-            os.utime(self._folder / FACTS)  # its last use
+            os.utime(self._folder / FACTS)
             self._cache.fetched(fetched)
             if left := [file.url for file, ranges in wanted if file.missing(ranges)]:
                 raise OSError(f"{left[0]} was fetched, and is not there")
