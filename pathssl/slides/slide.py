@@ -5,7 +5,7 @@ import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,10 +13,10 @@ from pathssl.errors import UserError
 from pathssl.slides import cucim_reader, openslide_reader
 from pathssl.slides.cucim_reader import CucimReader
 from pathssl.slides.fault import SlideError
+from pathssl.slides.footprint import box, fill, footprint
 from pathssl.slides.layout import PLAUSIBLE_MPP, TiffLayout, read_layout
 from pathssl.slides.openslide_reader import OpenSlideReader
 from pathssl.slides.remote.place import Place
-from pathssl.slides.resample import reach, resample
 from pathssl.slides.structure import PLAIN_TIFF, Structure, level_table
 from pathssl.slides.tifffile_reader import TifffileReader
 
@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 READERS = ("auto", "cucim", "openslide", "tifffile")
 COARSER = 1.05  # a level may be this much coarser than what is asked for: up to 5 % are interpolated, never more
 SAME_SCALE = 1e-4  # 0.02 px over 224: below it nothing is resampled
-_WHOLE_PIXEL = 1e-3
 _LARGEST_MPP_DIFFERENCE = 0.01  # relative, between x and y
-_FAR_APART = 4  # read_patches: a bounding box of more than so many times what the patches need is not worth reading
 _WINDOW_PX = 4096  # level pixels a side that a thumbnail reads at a time, so that memory stays bounded
 
 Reader = CucimReader | OpenSlideReader | TifffileReader
@@ -47,18 +45,6 @@ def open_slide(
     if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
         raise UserError(f"{path}: mpp {mpp} is no length: give the um per pixel of the finest level, or nothing.")
     return Slide(path if isinstance(path, Place) else Path(path), mpp, reader, structure)
-
-
-class _Footprint(NamedTuple):
-    """The level pixels that a patch is made of: the window that its filter reaches, and its corner in whole and fraction."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-    row: int
-    column: int
-    shift: tuple[float, float] | None  # None: the window is the patch
 
 
 class Slide:
@@ -95,16 +81,16 @@ class Slide:
         level, ratio = self._source(mpp)
         height, width = out[0].shape[:2]
         footprints = [
-            _footprint(self.downsamples[level], ratio, x, y, width, height)
+            footprint(self.downsamples[level], ratio, x, y, width, height)
             for x, y in zip(map(int, x0), map(int, y0), strict=True)
         ]
-        if (box := _box(footprints)) is not None:
-            window = self._window(level, *box)
+        if (whole := box(footprints)) is not None:
+            window = self._window(level, *whole)
             for patch, each in zip(out, footprints, strict=True):
-                _fill(patch, window, box[0], box[1], each, ratio)
+                fill(patch, window, whole[0], whole[1], each, ratio)
         else:
             for patch, each in zip(out, footprints, strict=True):
-                _fill(patch, self._window(level, *each[:4]), each.left, each.top, each, ratio)
+                fill(patch, self._window(level, *each[:4]), each.left, each.top, each, ratio)
 
     def thumbnail(self, mpp: float) -> np.ndarray:
         """(H, W, 3) uint8: the whole slide at exactly `mpp`; its last row and column may be partly white."""
@@ -128,12 +114,12 @@ class Slide:
 
     def _rectangle(self, x0: float, y0: float, mpp: float, width: int, height: int) -> np.ndarray:
         level, ratio = self._source(mpp)
-        footprint = _footprint(self.downsamples[level], ratio, x0, y0, width, height)
-        window = self._window(level, *footprint[:4])
-        if footprint.shift is None:
+        place = footprint(self.downsamples[level], ratio, x0, y0, width, height)
+        window = self._window(level, *place[:4])
+        if place.shift is None:
             return window
         pixels = np.empty((height, width, 3), np.uint8)
-        _fill(pixels, window, footprint.left, footprint.top, footprint, ratio)
+        fill(pixels, window, place.left, place.top, place, ratio)
         return pixels
 
     def _source(self, mpp: float) -> tuple[int, float]:
@@ -242,38 +228,6 @@ class Slide:
         return f"Slide({str(self.path)!r}, {self.width} x {self.height} px, {self.mpp:g} um/px, reader={self.reader!r})"
 
 
-def windows(
-    downsample: float, ratio: float, x0: Sequence[int], y0: Sequence[int], size: int
-) -> list[tuple[int, int, int, int]]:
-    """(left, top, right, bottom) of the level pixels that `Slide.read_patches` asks the reader for."""
-    footprints = [_footprint(downsample, ratio, x, y, size, size) for x, y in zip(x0, y0, strict=True)]
-    box = _box(footprints)
-    return [each[:4] for each in footprints] if box is None else [box]
-
-
-def _footprint(downsample: float, ratio: float, x0: float, y0: float, width: int, height: int) -> _Footprint:
-    """Of the patch that begins at level-0 pixel (x0, y0), in pixels of a level."""
-    x, y = x0 / downsample, y0 / downsample
-    column, row = round(x), round(y)
-    if ratio == 1 and abs(x - column) < _WHOLE_PIXEL and abs(y - row) < _WHOLE_PIXEL:
-        return _Footprint(column, row, column + width, row + height, row, column, None)
-    column, row = math.floor(x), math.floor(y)
-    left, right = reach(x - column, ratio, width)
-    top, bottom = reach(y - row, ratio, height)
-    shift = y - row, x - column
-    return _Footprint(column + left, row + top, column + right, row + bottom, row, column, shift)
-
-
-def _box(footprints: Sequence[_Footprint]) -> tuple[int, int, int, int] | None:
-    """The window that holds them all; None where that is mostly pixels that nobody needs."""
-    if len(footprints) == 1:
-        return footprints[0][:4]
-    left, top = min(each.left for each in footprints), min(each.top for each in footprints)
-    right, bottom = max(each.right for each in footprints), max(each.bottom for each in footprints)
-    needed = sum((each.right - each.left) * (each.bottom - each.top) for each in footprints)
-    return (left, top, right, bottom) if (right - left) * (bottom - top) <= _FAR_APART * needed else None
-
-
 def coarsest_level(downsamples: list[float], slide_mpp: float, mpp: float) -> int | None:
     """The coarsest level that is at most 1.05 x coarser than `mpp`; None where even the finest is coarser."""
     fitting = [level for level, downsample in enumerate(downsamples) if slide_mpp * downsample <= COARSER * mpp]
@@ -304,14 +258,6 @@ def _best_reader(path: Path, layout: TiffLayout | None, vendor: str | None, aske
         reader.close()
         reasons.append(f"{name} sees the levels {reader.sizes}, where the file's tags say {sizes}")
     raise SlideError("; ".join(reasons))
-
-
-def _fill(patch: np.ndarray, window: np.ndarray, left: int, top: int, place: _Footprint, ratio: float) -> None:
-    """Makes the patch from a window of level pixels that begins at (left, top) and holds its footprint."""
-    if place.shift is None:
-        patch[...] = window[place.top - top : place.bottom - top, place.left - left : place.right - left]
-    else:
-        resample(window, place.row - top, place.column - left, place.shift, ratio, patch)
 
 
 def _checked_mpp(stated: tuple[float, float] | None) -> float:

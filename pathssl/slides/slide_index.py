@@ -11,8 +11,9 @@ import pyarrow.parquet
 
 from pathssl.errors import UserError
 from pathssl.slides import foreground
+from pathssl.slides.footprint import windows
 from pathssl.slides.remote.place import Place
-from pathssl.slides.slide import COARSER, SAME_SCALE, Slide, open_slide, windows
+from pathssl.slides.slide import COARSER, SAME_SCALE, Slide, open_slide
 from pathssl.slides.structure import Structure
 
 VERSION = 2  # of the files and of what is found in slides; an index of another version is built anew
@@ -156,7 +157,7 @@ class SlideIndex:
 
         patches: (slide, x0 of each, y0 of each, mpp) of those that are read together.
         """
-        from pathssl.slides.remote.mirror import Wanted, bring  # here: what talks to servers takes a while to import
+        from pathssl.slides.remote.ahead import Wanted, bring  # here: what talks to servers takes a while to import
 
         k, mpp = np.array([each[0] for each in patches]), np.array([each[3] for each in patches])
         wanted: dict[int, Wanted] = {}

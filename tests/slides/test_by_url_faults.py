@@ -216,6 +216,7 @@ def test_a_full_disk_is_said_and_goes_on_when_there_is_room(folder, patch, littl
             np.testing.assert_array_equal(slide.read(*AT), patch)
 
 
+@pytest.mark.slow
 def test_without_credentials_the_environment_is_asked_for(folder, cache, tmp_path, monkeypatch):
     with s3(folder) as url:
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):

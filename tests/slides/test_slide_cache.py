@@ -102,6 +102,7 @@ def test_what_is_kept_whole_keeps_its_pixels_while_it_is_open(server, tmp_path):
     assert taken(cache) < before / 2
 
 
+@pytest.mark.slow
 def test_a_disk_that_cannot_punch_holes_loses_whole_slides(folder, server, tmp_path, monkeypatch):
     url, _ = server
     cache = SlideCache(tmp_path / "mirrors", MIB * 3 // 2)

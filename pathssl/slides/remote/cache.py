@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 # Of each mirror: what it is of; ranges of bytes that opening it needs; whether it is kept whole
 FACTS, OPENING, WHOLE = "mirror.json", "opening.npy", "whole"
 _FULL, _RELIEVED = 0.95, 0.85  # of the limit: when room is made, and how much is then left
-_LOOK = 0.01  # of the limit: a process looks at the whole after it has fetched so much
+_LOOK, _LOOK_BYTES = 0.01, 2**20  # of the limit, and at least: a process looks at the whole after it has fetched so much
 _GONE = ".gone-"
 _PUNCH_HOLE, _KEEP_SIZE = 2, 1
 
@@ -44,9 +44,9 @@ class SlideCache:
     def fetched(self, count: int) -> None:
         """Is told of bytes that this process has fetched; makes room now and then."""
         process = os.getpid()
-        _fetched.setdefault((self, process), self.limit_bytes)  # looks at once
+        _fetched.setdefault((self, process), self.limit_bytes + _LOOK_BYTES)  # looks at once
         _fetched[self, process] += count
-        if _fetched[self, process] > _LOOK * self.limit_bytes:
+        if _fetched[self, process] >= max(_LOOK * self.limit_bytes, _LOOK_BYTES):
             _fetched[self, process] = 0
             self.make_room()
 

@@ -11,8 +11,7 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
@@ -21,7 +20,7 @@ import tifffile
 
 from pathssl.files import write_atomic
 from pathssl.slides.fault import SlideError
-from pathssl.slides.layout import TiffLayout, TiffLevel
+from pathssl.slides.layout import TiffLevel
 from pathssl.slides.remote.blocks import BlockFile
 from pathssl.slides.remote.cache import FACTS, OPENING, WHOLE
 from pathssl.slides.remote.facts import Changed, Facts
@@ -35,7 +34,7 @@ _NO_TIFF = (tifffile.TiffFileError, ValueError, KeyError, IndexError, TypeError,
 
 
 class Mirror:
-    """path: of the local image, for readers. size, number: of the version of the slide that it holds."""
+    """path: of the local image, for readers; file: its blocks. size, number: of the version of the slide that it holds."""
 
     def __init__(self, place: Place, size: int | None = None, number: int | None = None):
         """size, number: of the version that is wanted, where it is known; OSError where there is another one now."""
@@ -44,8 +43,9 @@ class Mirror:
         self._unlock = weakref.finalize(self, os.close, lock)  # also where the slide is dropped
         self.size, self.number = facts.size, number_of(facts.version)
         self._folder = folder
-        self._files = [BlockFile(folder / place.name, place.url, facts)]
-        self.path = self._files[0].path
+        self.file = BlockFile(folder / place.name, place.url, facts)
+        self._files = [self.file]
+        self.path = self.file.path
         self._tiles_only = False
         os.utime(folder / FACTS)  # its last use
 
@@ -54,10 +54,10 @@ class Mirror:
         if self.size == 0:
             raise SlideError("the file is empty")
         if (ranges := self.opening()) is not None:
-            self._bring([(self._files[0], ranges)])
+            self._bring([(self.file, ranges)])
             self._tiles_only = True
         elif self._may_be_tiff() and (ranges := self._all_but_tiles()) is not None:
-            self._bring([(self._files[0], ranges)])
+            self._bring([(self.file, ranges)])
             with io.BytesIO() as file:
                 np.save(file, np.array(ranges, np.int64))
                 write_atomic(self._folder / OPENING, file.getvalue())
@@ -81,12 +81,12 @@ class Mirror:
             yield  # a mirror that is whole stays so while it is open
             return
         with self._reading():
-            self._bring([(self._files[0], self.tiles(level, x, y, width, height))])
+            self._bring([(self.file, self.tiles(level, x, y, width, height))])
             yield
 
     def tiles(self, level: TiffLevel, x: int, y: int, width: int, height: int) -> list[tuple[int, int]]:
         """The ranges of bytes of the tiles under a window."""
-        stored = level.stored(self._files[0].descriptor, *level.tiles_under(x, y, width, height))
+        stored = level.stored(self.file.descriptor, *level.tiles_under(x, y, width, height))
         return [(offset, offset + size) for offset, size in stored]
 
     def refuse_damage(self) -> None:
@@ -107,7 +107,7 @@ class Mirror:
         self._unlock()
 
     def _bring(self, wanted: Sequence[tuple[BlockFile, Sequence[tuple[int, int]]]]) -> None:
-        if fetched := _fetch(self._store, wanted):
+        if fetched := fetch(self._store, wanted):
             os.utime(self._folder / FACTS)
             self._cache.fetched(fetched)
             if left := [file.url for file, ranges in wanted if file.missing(ranges)]:
@@ -115,7 +115,7 @@ class Mirror:
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
-        descriptor = self._files[0].record_descriptor
+        descriptor = self.file.record_descriptor
         fcntl.flock(descriptor, fcntl.LOCK_SH)
         try:
             yield
@@ -160,47 +160,7 @@ class Mirror:
         return files
 
 
-@dataclass
-class Wanted:
-    """Windows of a slide's levels that are going to be read. size, number: of the slide's version."""
-
-    place: Place
-    size: int
-    number: int
-    layout: TiffLayout | None
-    windows: list[tuple[TiffLevel, int, int, int, int]] = field(default_factory=list)
-
-    def add(self, level: int, left: int, top: int, right: int, bottom: int) -> None:
-        """A window may leave the level."""
-        if self.layout is not None:
-            facts = self.layout.levels[level]
-            left, top, right, bottom = max(left, 0), max(top, 0), min(right, facts.width), min(bottom, facts.height)
-            if left < right and top < bottom:
-                self.windows.append((facts, left, top, right - left, bottom - top))
-
-
-def bring(slides: Sequence[Wanted]) -> None:
-    """Brings what reading these windows takes, for all slides together. What cannot be had now is left to who reads it, and says why."""
-    with ExitStack() as open_mirrors:
-        mirrors = []
-        for slide in slides:
-            with suppress(OSError):
-                mirror = open_mirrors.enter_context(closing(Mirror(slide.place, slide.size, slide.number)))
-                if slide.windows and (opening := mirror.opening()) is not None:
-                    mirrors.append((mirror, opening, slide.windows))
-        if not mirrors:
-            return
-        store, cache = mirrors[0][0]._store, mirrors[0][0]._cache
-        with suppress(OSError):
-            fetched = _fetch(store, [(mirror._files[0], opening) for mirror, opening, _ in mirrors])
-            tiles = [
-                (mirror._files[0], [part for window in windows for part in mirror.tiles(*window)])
-                for mirror, _, windows in mirrors
-            ]
-            cache.fetched(fetched + _fetch(store, tiles))
-
-
-def _fetch(store: Store, wanted: Sequence[tuple[BlockFile, Sequence[tuple[int, int]]]]) -> int:
+def fetch(store: Store, wanted: Sequence[tuple[BlockFile, Sequence[tuple[int, int]]]]) -> int:
     """How many bytes were not there, and are now."""
     holes = [(file, missing) for file, ranges in wanted if (missing := file.missing(ranges))]
     if holes:
@@ -226,7 +186,7 @@ class _Brought(io.RawIOBase):
         return self._place
 
     def readinto(self, buffer: memoryview) -> int:
-        file, start = self._mirror._files[0], self._place
+        file, start = self._mirror.file, self._place
         stop = min(start + len(buffer), self._mirror.size)
         if start >= stop:
             return 0

@@ -8,17 +8,16 @@ import asyncio
 import logging
 import os
 import pkgutil
-import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import cache
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import fsspec
 import fsspec.asyn
 
 from pathssl.slides.remote.address import SCHEMES
+from pathssl.slides.remote.answers import http, http_facts, listed_facts, other, s3, stated_facts
 from pathssl.slides.remote.facts import Changed, Cut, Facts, Full, Unfit
 
 log = logging.getLogger(__name__)
@@ -27,18 +26,8 @@ WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # between attempts
 _CONNECT_S, _SILENCE_S = 10.0, 30.0  # that are waited for a connection, and for the next bytes of an answer
 _LEAST_BYTES_PER_S = 20_000  # an answer that trickles more slowly is asked for again
 _AT_ONCE = 16  # requests of a process
-_CHUNK = 1024 * 1024
 _LOUD_S = 4.0  # waits from here on are logged
-_VERSIONS = ("etag", "generation", "last-modified", "lastmodified", "last_modified", "updated", "mtime")
 T = TypeVar("T")
-
-
-class Answer(NamedTuple):
-    """Bytes of a file from `position` on."""
-
-    facts: Facts
-    position: int
-    chunks: AsyncIterator[bytes]
 
 
 class Target(Protocol):
@@ -58,7 +47,7 @@ class Store:
     def __init__(self, scheme: str):
         self.scheme = SCHEMES[scheme]
         self._fs = fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **_options(scheme))
-        self._answer = {"http": _http, "https": _http, "s3": _s3}.get(scheme, _other)
+        self._answer = {"http": http, "https": http, "s3": s3}.get(scheme, other)
         self._denied, self._errors = (
             tuple(pkgutil.resolve_name(name) for name in names) for names in (self.scheme.denied, self.scheme.errors)
         )
@@ -80,9 +69,9 @@ class Store:
 
     async def _ask(self, url: str) -> Facts:
         async with self._turn:
-            if self._answer is _http:
-                return await _http_facts(self._fs, url)
-            return _facts(url, await self._fs._info(url))
+            if self._answer is http:
+                return await http_facts(self._fs, url)
+            return stated_facts(url, await self._fs._info(url))
 
     def find(self, url: str) -> dict[str, Facts | None]:
         """{URL: facts, where a list tells them} of all files below a folder."""
@@ -91,8 +80,8 @@ class Store:
             return await self._fs._find(url, detail=True)
 
         listed = fsspec.asyn.sync(self._fs.loop, lambda: self._patiently(url, found))
-        files = {name: _facts_or_none(info) for name, info in listed.items() if info["type"] == "file"}
-        if self._answer is _http:  # these are links of a page
+        files = {name: listed_facts(info) for name, info in listed.items() if info["type"] == "file"}
+        if self._answer is http:  # these are links of a page
             return {unquote(link): facts for link, facts in files.items()}
         return {f"{urlsplit(url).scheme}://{name}": facts for name, facts in files.items()}
 
@@ -207,99 +196,3 @@ def _words(error: BaseException) -> str:
 
 def _was(facts: Facts) -> str:
     return f"{facts.size} bytes, version {facts.version}"
-
-
-def _version(said: Mapping[str, Any]) -> str:
-    known = {name.lower(): value for name, value in said.items()}
-    return next((str(known[name]) for name in _VERSIONS if known.get(name)), "")
-
-
-def _facts_or_none(info: Mapping[str, Any]) -> Facts | None:
-    version = _version(info)
-    return Facts(int(info["size"]), version) if version and info.get("size") is not None else None
-
-
-def _facts(url: str, said: Mapping[str, Any]) -> Facts:
-    if said.get("type") == "directory":
-        raise FileNotFoundError(url)
-    if (facts := _facts_or_none(said)) is None:
-        lacking = "no length" if said.get("size") is None else "neither ETag nor Last-Modified"
-        raise Unfit(
-            f"{url}: its server tells {lacking}, so that a change could not be noticed: copy the slides to a disk"
-        )
-    return facts
-
-
-def _place(content_range: str | None, length: int | None) -> tuple[int, int]:
-    """(where the bytes of an answer begin, length of the file), from its headers."""
-    if content_range is None:
-        if length is None:
-            raise OSError("the answer tells no length")
-        return 0, length
-    if not (match := re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", content_range.strip())):
-        raise OSError(f"the answer has a Content-Range that says nothing: {content_range}")
-    return int(match[1]), int(match[3])
-
-
-def _refuse(status: int, url: str) -> None:
-    if status in (404, 410):
-        raise FileNotFoundError(url)
-    if status in (401, 403, 407):
-        raise PermissionError(f"the server answers {status}")
-    if status not in (200, 206):
-        raise OSError(f"the server answers {status}")
-
-
-async def _http_facts(fs: Any, url: str) -> Facts:
-    session = await fs.set_session()
-    asked = session.head(fs.encode_url(url), allow_redirects=True, headers={"Accept-Encoding": "identity"})
-    async with asked as response:
-        if response.status not in (403, 405, 501):  # some servers answer GET alone
-            _refuse(response.status, url)
-            return _facts(url, {**response.headers, "size": response.headers.get("Content-Length")})
-    async with _http(fs, url, 0, 1) as answer:
-        return answer.facts
-
-
-@asynccontextmanager
-async def _http(fs: Any, url: str, start: int, stop: int) -> AsyncIterator[Answer]:
-    session = await fs.set_session()
-    headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
-    async with session.get(fs.encode_url(url), headers=headers) as response:
-        _refuse(response.status, url)
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise OSError("the server packs the bytes, though it was asked not to")
-        said = response.headers.get("Content-Range") if response.status == 206 else None
-        if response.status == 206 and said is None:
-            raise OSError("the answer does not say which bytes it has")
-        position, size = _place(said, response.content_length)
-        facts = _facts(url, {**response.headers, "size": size})
-        yield Answer(facts, position, response.content.iter_chunked(_CHUNK))
-
-
-@asynccontextmanager
-async def _s3(fs: Any, url: str, start: int, stop: int) -> AsyncIterator[Answer]:
-    bucket, key, _ = fs.split_path(url)
-    said = await fs._call_s3("get_object", Bucket=bucket, Key=key, Range=f"bytes={start}-{stop - 1}")
-    body = said["Body"]
-
-    async def chunks() -> AsyncIterator[bytes]:
-        while chunk := await body.read(_CHUNK):
-            yield chunk
-
-    try:
-        position, size = _place(said.get("ContentRange"), said["ContentLength"])
-        yield Answer(_facts(url, {"etag": said["ETag"], "size": size}), position, chunks())
-    finally:
-        body.close()
-
-
-@asynccontextmanager
-async def _other(fs: Any, url: str, start: int, stop: int) -> AsyncIterator[Answer]:
-    """Where fsspec gives bytes alone, the file's facts are asked for after them: bytes of another version then stand out."""
-    data = await fs._cat_file(url, start=start, end=stop)
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield data[: stop - start]
-
-    yield Answer(_facts(url, await fs._info(url)), start, chunks())
