@@ -21,7 +21,10 @@ log = logging.getLogger(__name__)
 # Of each mirror: what it is of; ranges of bytes that opening it needs; whether it is kept whole
 FACTS, OPENING, WHOLE = "mirror.json", "opening.npy", "whole"
 _FULL, _RELIEVED = 0.95, 0.85  # of the limit: when room is made, and how much is then left
-_LOOK, _LOOK_BYTES = 0.01, 2**20  # of the limit, and at least: a process looks at the whole after it has fetched so much
+_LOOK, _LOOK_BYTES = (
+    0.01,
+    2**20,
+)  # of the limit, and at least: a process looks at the whole after it has fetched so much
 _GONE = ".gone-"
 _PUNCH_HOLE, _KEEP_SIZE = 2, 1
 
