@@ -78,9 +78,9 @@ def nginx(served: Path, place: Path, more: str = "") -> Iterator[Nginx]:
 @contextmanager
 def s3(served: Path, bucket: str = "slides") -> Iterator[str]:
     """The URL of a bucket with a folder's files; the environment names its server and has credentials for it."""
-    pytest.importorskip("s3fs", reason="s3fs is not installed (pip install 'pathssl[s3]')")
+    pytest.importorskip("s3fs", reason="s3fs is not installed (pip install '.[s3]')")
     server_module = pytest.importorskip(
-        "moto.server", reason="moto[server] is not installed (pip install 'pathssl[dev]')"
+        "moto.server", reason="moto[server] is not installed (pip install '.[dev]')"
     )
     import boto3
 

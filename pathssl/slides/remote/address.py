@@ -90,6 +90,6 @@ def checked(url: str) -> str:
         raise UserError(f"{url} names no server or bucket: as in {parts.scheme}://NAME/slides.")
     if importlib.util.find_spec(scheme.package) is None:
         raise UserError(
-            f"{url}: {parts.scheme}:// needs {scheme.package}: pip install 'pathssl[{scheme.extra or scheme.package}]'."
+            f"{url}: {parts.scheme}:// needs {scheme.package}: pip install -c constraints.txt '.[{scheme.extra or scheme.package}]'."
         )
     return url.rstrip("/")
