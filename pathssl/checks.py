@@ -59,9 +59,9 @@ def check(config: Mapping[str, Any]) -> None:
     most = config["budget"]["max_gpu_hours"]
     if most is not None and (isinstance(most, bool) or not isinstance(most, int | float) or most < 0):
         raise UserError(f"budget.max_gpu_hours={most} must be a number of hours, or null for no limit.")
-    most = config["slide_cache_gib"]
+    most = config["slide_cache"]["gib"]
     if isinstance(most, bool) or not isinstance(most, int | float) or most <= 0:
-        raise UserError(f"slide_cache_gib={most} must be a number of GiB, above 0.")
+        raise UserError(f"slide_cache.gib={most} must be a number of GiB, above 0.")
     minutes = config["checkpoint"]["state_every_min"]
     if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes <= 0):
         raise UserError(f"checkpoint.state_every_min={minutes} must be a number of minutes, or null for never.")

@@ -24,7 +24,7 @@ _WHERE_AND_HOW = (
     "output_dir",
     "cache_dir",
     "feature_cache_mib",
-    "slide_cache_gib",
+    "slide_cache",
 )
 BOOKKEEPING = ("seed", "study", "experiment", "task", "probe", "features", "robustness", "hydra", *_WHERE_AND_HOW)
 # What may differ between two starts of the same run.

@@ -117,7 +117,9 @@ def _of_index(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def mirrors(config: Mapping[str, Any]) -> SlideCache:
     """Where slides by URL are kept on this machine."""
-    return SlideCache(Path(config["cache_dir"]) / "slides", int(config["slide_cache_gib"] * 2**30))
+    settings = config["slide_cache"]
+    folder = Path(config["cache_dir"]) / "slides" if settings["dir"] is None else Path(settings["dir"])
+    return SlideCache(folder, int(settings["gib"] * 2**30))
 
 
 @contextmanager

@@ -18,7 +18,7 @@ def overrides(small):
     """As `small`, on a folder of slides that is still to be named, without tasks."""
     kept = [o for o in small if not o.startswith(("data.cohort", "task.", "cache_dir", "output_dir", "study"))]
     data = ["data=folder", "scale=tiny", "task=[]", "data.foreground.cell_um=32", "data.held_out.mpp=[1.0]"]
-    return [*data, *kept, "train.device=cpu", "slide_cache_gib=0.5"]
+    return [*data, *kept, "train.device=cpu", "slide_cache.gib=0.5"]
 
 
 def test_commands_and_runs_by_url(cohort, overrides, tmp_path):

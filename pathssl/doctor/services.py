@@ -55,7 +55,9 @@ def urls() -> Check:
     found = f"slides are read from {', '.join(f'{name}://' for name in here)}" if here else "slides are read from disks"
     if not lacking:
         return Check("URLs", "ok", found)
-    return Check("URLs", "absent", found, f"pip install -c constraints.txt '.[{','.join(sorted(lacking))}]' for the others.")
+    return Check(
+        "URLs", "absent", found, f"pip install -c constraints.txt '.[{','.join(sorted(lacking))}]' for the others."
+    )
 
 
 def wandb(settings: Mapping[str, Any] | None) -> Check:

@@ -104,8 +104,7 @@ def test_a_server_that_is_away_for_ten_seconds_costs_ten_seconds(folder, server,
     assert "trying again in" in caplog.text
 
 
-@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
-def test_a_server_that_stays_away_stops_the_run_with_a_sentence(folder, server, tmp_path, monkeypatch, workers):
+def test_a_server_that_stays_away_stops_the_run_with_a_sentence(folder, server, tmp_path, monkeypatch):
     """And when it is back, the rest is what it would have been."""
     monkeypatch.setattr(store, "WAITS_S", (0.0,))
     monkeypatch.setattr("pathssl.data.patches._RETRY_S", (0.01,))
@@ -113,14 +112,13 @@ def test_a_server_that_stays_away_stops_the_run_with_a_sentence(folder, server, 
     mirrors = SlideCache(tmp_path / "mirrors", LARGE)
     index = build(server.url, tmp_path / "i", mirrors=mirrors)
     shutil.rmtree(mirrors.folder)
-    if workers == 0:
-        assert patches(index, 8) == expected[:1]
+    assert patches(index, 8) == expected[:1]
     server.stop()
     shutil.rmtree(mirrors.folder, ignore_errors=True)
     with pytest.raises(Unreachable, match=r"cannot be read now, also after .* more attempts: http.*repeat the command"):
-        patches(index, 80, workers)
+        patches(index, 80)
     server.start()
-    assert digest(loader(index, workers).batches(1, 10)) == expected[1:]
+    assert digest(loader(index, 0).batches(1, 10)) == expected[1:]
 
 
 def test_a_slide_that_changed_since_it_was_indexed_stops_the_run(folder, tmp_path, monkeypatch):

@@ -79,9 +79,7 @@ def nginx(served: Path, place: Path, more: str = "") -> Iterator[Nginx]:
 def s3(served: Path, bucket: str = "slides") -> Iterator[str]:
     """The URL of a bucket with a folder's files; the environment names its server and has credentials for it."""
     pytest.importorskip("s3fs", reason="s3fs is not installed (pip install '.[s3]')")
-    server_module = pytest.importorskip(
-        "moto.server", reason="moto[server] is not installed (pip install '.[dev]')"
-    )
+    server_module = pytest.importorskip("moto.server", reason="moto[server] is not installed (pip install '.[dev]')")
     import boto3
 
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)

@@ -125,7 +125,8 @@ class BlockFile:
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise Full(
                     error.errno,
-                    f"the disk of the slide cache {self.path.parent} is full: make room there, lower slide_cache_gib, or move cache_dir",
+                    f"the disk of the slide cache {self.path.parent} is full: make room there, lower slide_cache.gib, or give another "
+                    "slide_cache.dir",
                 ) from error
             raise Full(error.errno, f"the slide cache cannot be written: {error.strerror} ({self.path})") from error
 

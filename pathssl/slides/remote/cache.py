@@ -72,7 +72,7 @@ class SlideCache:
             if taken > self.limit_bytes and self not in _warned:
                 _warned.add(self)
                 log.warning(
-                    "The slides that are open keep %.1f GiB in %s, and slide_cache_gib allows %.3g: raise it, or lower loader.open_slides "
+                    "The slides that are open keep %.1f GiB in %s, and slide_cache.gib allows %.3g: raise it, or lower loader.open_slides "
                     "or loader.workers.",
                     taken / 2**30, self.folder, self.limit_bytes / 2**30,
                 )  # fmt: skip

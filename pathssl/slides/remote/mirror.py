@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import tifffile
 
-from pathssl.files import write_atomic
+from pathssl.files import NO_LOCKS, write_atomic
 from pathssl.slides.fault import SlideError
 from pathssl.slides.layout import TiffLevel
 from pathssl.slides.remote.blocks import BlockFile
@@ -116,11 +116,11 @@ class Mirror:
     @contextmanager
     def _reading(self) -> Iterator[None]:
         descriptor = self.file.record_descriptor
-        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        _lock(descriptor, fcntl.LOCK_SH)
         try:
             yield
         finally:
-            fcntl.flock(descriptor, fcntl.LOCK_UN)
+            _lock(descriptor, fcntl.LOCK_UN)
 
     def _may_be_tiff(self) -> bool:
         return self.path.suffix.lower() in _TIFF_SUFFIXES and not (self._folder / WHOLE).exists()
@@ -231,12 +231,20 @@ def _joined(place: Place, store: Store, size: int | None, number: int | None) ->
             lock = os.open(folder / FACTS, os.O_RDONLY)
         except FileNotFoundError:
             continue
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        _lock(lock, fcntl.LOCK_SH)
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(lock), os.stat(folder / FACTS)):
                 said = json.loads((folder / FACTS).read_text())
                 return lock, folder, Facts(said["size"], said["version"])
         os.close(lock)  # it was removed meanwhile
+
+
+def _lock(descriptor: int, how: int) -> None:
+    try:
+        fcntl.flock(descriptor, how)
+    except OSError as error:  # a file system without locks: nobody can take away what is there
+        if error.errno not in NO_LOCKS:
+            raise
 
 
 def _write_once(path: Path, text: str) -> None:

@@ -22,7 +22,7 @@ from pathssl.slides.remote.facts import Changed, Cut, Facts, Full, Unfit
 
 log = logging.getLogger(__name__)
 
-WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)  # between attempts
+WAITS_S = (0.5, 1.0, 2.0, 4.0, 8.0)  # between attempts
 _CONNECT_S, _SILENCE_S = 10.0, 30.0  # that are waited for a connection, and for the next bytes of an answer
 _LEAST_BYTES_PER_S = 20_000  # an answer that trickles more slowly is asked for again
 _AT_ONCE = 16  # requests of a process
