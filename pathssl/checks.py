@@ -61,6 +61,9 @@ def check(config: Mapping[str, Any]) -> None:
         raise UserError(f"probe.where={where} is not one of {', '.join(PROBED)}.")
     check_action(config["leakage"]["on_overlap"])
     check_budget(config["budget"]["max_gpu_hours"])
+    most = config["slide_cache"]["gib"]
+    if isinstance(most, bool) or not isinstance(most, int | float) or most <= 0:
+        raise UserError(f"slide_cache.gib={most} must be a number of GiB, above 0.")
     minutes = config["checkpoint"]["state_every_min"]
     if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes <= 0):
         raise UserError(f"checkpoint.state_every_min={minutes} must be a number of minutes, or null for never.")

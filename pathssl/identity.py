@@ -24,6 +24,7 @@ _WHERE_AND_HOW = (
     "output_dir",
     "cache_dir",
     "feature_cache_mib",
+    "slide_cache",
 )
 BOOKKEEPING = ("seed", "study", "experiment", "task", "probe", "features", "robustness", "hydra", *_WHERE_AND_HOW)
 # What may differ between two starts of the same run.
@@ -89,9 +90,11 @@ def refuse_other_run(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as {dotted key: value} without what may differ between two starts of one run; absolute paths count as equal."""
+    """The config as {dotted key: value} without what may differ between two starts of one run; absolute paths and URLs count as equal."""
     return {
-        key: "(absolute path)" if isinstance(value, str) and os.path.isabs(value) else value
+        key: "(absolute path)"
+        if isinstance(value, str) and (os.path.isabs(value) or re.match(r"\w+://", value))
+        else value
         for key, value in flatten(config).items()
         if not f"{key}.".startswith(_NOT_OF_THE_RUN)
     }

@@ -28,6 +28,7 @@ from pathssl.probes.cache import FeatureCache
 from pathssl.probes.slide_level.bags import BagTask
 from pathssl.probes.task import Task
 from pathssl.slides.index import SlideIndex, build_index, survey_part
+from pathssl.slides.remote.cache import SlideCache
 from pathssl.slides.slide import COARSER
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,8 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
         cohort = block.pop("cohort", None)
         # which part of the cohort, where not the labelled patches
         more = {"path": str(cohort_folder(config, cohort) / block.pop("path", "labelled"))} if cohort else {}
-        more |= {"cache": Path(config["cache_dir"]) / "index"} if "foreground" in block else {}
+        if "foreground" in block:
+            more |= {"cache": Path(config["cache_dir"]) / "index", "mirrors": mirrors(config)}
         made[name] = make(block, **more)
     return made
 
@@ -124,8 +126,15 @@ def _of_index(config: Mapping[str, Any]) -> dict[str, Any]:
         folder = cohort_folder(config, data["cohort"])
         path, manifest = str(folder), str(folder / "manifest.csv")
     cache, shown = Path(config["cache_dir"]) / "index", sys.stderr.isatty()
-    place = {"path": path, "cache": cache, "manifest": manifest, "progress": shown}
+    place = {"path": path, "cache": cache, "manifest": manifest, "mirrors": mirrors(config), "progress": shown}
     return place | {"reader": data["reader"], **data["foreground"]}
+
+
+def mirrors(config: Mapping[str, Any]) -> SlideCache:
+    """Where slides by URL are kept on this machine."""
+    settings = config["slide_cache"]
+    folder = Path(config["cache_dir"]) / "slides" if settings["dir"] is None else Path(settings["dir"])
+    return SlideCache(folder, int(settings["gib"] * 2**30))
 
 
 @contextmanager

@@ -25,6 +25,10 @@ from pathssl.slides.catalogue import Entry, list_slides
 from pathssl.slides.findings import Findings
 from pathssl.slides.foreground import METHODS
 from pathssl.slides.progress import Progress
+from pathssl.slides.remote.address import is_url
+from pathssl.slides.remote.cache import SlideCache
+from pathssl.slides.remote.listing import fingerprints as by_url
+from pathssl.slides.remote.place import Place
 from pathssl.slides.slide import READERS
 from pathssl.slides.slide_index import VERSION, SlideIndex
 from pathssl.slides.survey import Fault, Job, survey_all
@@ -33,10 +37,11 @@ __all__ = ["SlideIndex", "build_index", "survey_part"]
 
 
 def build_index(
-    path: Path | str,
+    path: Path | str | None,
     *,
     cache: Path,
     manifest: Path | str | None,
+    mirrors: SlideCache | None = None,
     reader: str,
     method: str,
     thumbnail_mpp: float,
@@ -49,12 +54,12 @@ def build_index(
 
     Slides that are known and unchanged are not looked at again; a build that was killed goes on. Slides that cannot be
     used are quarantined with the reason. UserError where no slide is left, and then nothing stays behind.
-    path: a folder, a slide or a glob. manifest: see `list_slides`. method, thumbnail_mpp: how tissue is found.
+    path: a folder, a slide or a glob, or the URL of one. manifest, mirrors: see `list_slides`. method, thumbnail_mpp: how tissue is found.
     cell_um: the side of a cell; min_tissue: the least tissue of a cell to draw patches from. workers: processes; 0
     works in this one, None takes one per core.
     """
     settings = _settings(reader, method, thumbnail_mpp, cell_um, min_tissue)
-    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, settings)
+    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, mirrors, settings)
     index = _load(folder, root)
     if index is not None and _is_current(index, entries, fingerprints):
         return index
@@ -82,11 +87,12 @@ def build_index(
 
 
 def survey_part(
-    path: Path | str,
+    path: Path | str | None,
     *,
     part: tuple[int, int],
     cache: Path,
     manifest: Path | str | None,
+    mirrors: SlideCache | None = None,
     reader: str,
     method: str,
     thumbnail_mpp: float,
@@ -100,7 +106,7 @@ def survey_part(
     """
     number, count = part
     settings = _settings(reader, method, thumbnail_mpp, cell_um, min_tissue)
-    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, settings)
+    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, mirrors, settings)
     own = list(entries)[number - 1 :: count]
     folder.parent.mkdir(parents=True, exist_ok=True)
     found = Progress(folder.with_name(f"{folder.name}.part{number}of{count}.jsonl"), {"version": VERSION, **settings})
@@ -116,17 +122,21 @@ def survey_part(
 
 
 def _asked(
-    path: Path | str, cache: Path, manifest: Path | str | None, settings: dict
-) -> tuple[Path, dict[str, Entry], dict[str, str], Path]:
+    path: Path | str | None, cache: Path, manifest: Path | str | None, mirrors: SlideCache | None, settings: dict
+) -> tuple[Path | Place, dict[str, Entry], dict[str, str], Path]:
     """The slides' root, the slides and their fingerprints by name, and the index's folder."""
-    root, listed = list_slides(path, manifest)
+    root, listed = list_slides(path, manifest, mirrors)
     entries = {entry.path: entry for entry in listed}
-    fingerprints = {name: _fingerprint(root / name, entry.mpp) for name, entry in entries.items()}
-    return root, entries, fingerprints, cache / _folder_name(path, manifest, root, settings)
+    return root, entries, _fingerprints(root, entries), cache / _folder_name(path, manifest, root, settings)
 
 
 def _survey(
-    findings: Findings, root: Path, entries: dict[str, Entry], settings: dict, workers: int | None, progress: bool
+    findings: Findings,
+    root: Path | Place,
+    entries: dict[str, Entry],
+    settings: dict,
+    workers: int | None,
+    progress: bool,
 ) -> None:
     """Looks at those of `entries` that nothing is known of."""
     jobs = [Job(name, root / name, entries[name].mpp, **settings) for name in findings.missing()]
@@ -168,22 +178,31 @@ def _settings(reader: str, method: str, thumbnail_mpp: float, cell_um: float, mi
     return settings
 
 
-def _folder_name(path: Path | str, manifest: Path | str | None, root: Path, settings: dict) -> str:
+def _folder_name(path: Path | str | None, manifest: Path | str | None, root: Path | Place, settings: dict) -> str:
     """A name of its own for each question, so that studies with other settings do not undo each other's index."""
-    asked = [os.path.abspath(path), None if manifest is None else os.path.abspath(manifest), VERSION, settings]
+    asked = [
+        *(given if given is None or is_url(given) else os.path.abspath(given) for given in (path, manifest)),
+        VERSION,
+        settings,
+    ]
     return f"{root.name}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:10]}"
 
 
-def _fingerprint(file: Path, mpp: float | None) -> str:
-    """Changes when the file or the mpp that the manifest gives it does; empty while the file cannot be reached."""
+def _fingerprints(root: Path | Place, entries: dict[str, Entry]) -> dict[str, str]:
+    """Of each slide what changes when its file or the mpp that the manifest gives it does; empty while it cannot be reached."""
+    files = by_url(root, list(entries)) if isinstance(root, Place) else [_fingerprint(root / name) for name in entries]
+    return {name: file and f"{file}-{entry.mpp}" for (name, entry), file in zip(entries.items(), files, strict=True)}
+
+
+def _fingerprint(file: Path) -> str:
     try:
         facts = file.stat()
     except OSError:
         return ""
-    return f"{facts.st_size}-{facts.st_mtime_ns}-{mpp}"
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
 
 
-def _load(folder: Path, root: Path) -> SlideIndex | None:
+def _load(folder: Path, root: Path | Place) -> SlideIndex | None:
     return SlideIndex.load(folder, root) if (folder / "index.json").is_file() else None
 
 
@@ -196,7 +215,7 @@ def _is_current(index: SlideIndex, entries: dict[str, Entry], fingerprints: dict
     ]
 
 
-def _write(folder: Path, root: Path, settings: dict, entries: dict[str, Entry], findings: Findings) -> None:
+def _write(folder: Path, root: Path | Place, settings: dict, entries: dict[str, Entry], findings: Findings) -> None:
     rows, quarantined, levels = [], [], []
     least = settings["min_tissue"] * 255
     with open(folder / "tissue.u8", "wb") as tissue_file, open(folder / "cells.i32", "wb") as cells_file:
