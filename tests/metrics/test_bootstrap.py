@@ -44,6 +44,7 @@ def test_the_order_of_samples_does_not_matter_and_models_share_their_draws():
     assert np.array_equal(one.sum(axis=2), confusions(labels, 1 - predictions, groups, 2, draws=50).sum(axis=2))
 
 
+@pytest.mark.slow
 def test_intervals_over_cases_cover_and_those_over_samples_would_not():
     rng = np.random.default_rng(3)
     hits = {"cases": 0, "samples": 0}

@@ -120,8 +120,8 @@ def test_few_cases_have_no_interval_and_images_are_not_called_cases(study):
         assert cases > 10 or table.sentences == [
             f"9 cases are too few for an interval in {words.full_title(table.key)}: 10 are wanted."
         ]
-        page = write_report(study).read_text()
-        assert ("without cases" in page) == (unit == "image") and f"Value, over {unit}s" in page
+    page = write_report(study).read_text()
+    assert "without cases" in page and "Value, over images" in page
 
 
 def test_masks_have_intervals_over_cases_too(tmp_path):
