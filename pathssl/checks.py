@@ -18,6 +18,7 @@ _WHOLE = {
     "train.patches": (1, None),
     "train.threads": (1, None),
     "train.probe_batch_size": (1, None),
+    "data.limit.seed": (0, 2**32 - 1),
     "batch.size": (1, None),
     "batch.reference": (1, None),
     "parallel.accumulate": (1, None),

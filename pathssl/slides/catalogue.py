@@ -16,18 +16,29 @@ SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".mrxs", ".scn"),
     *(".dcm", ".vms", ".vmu", ".svslide", ".bif", ".czi"),
 )
+SPLITS = ("train", "held_out", "ignore", "")
 _TCGA = re.compile(r"TCGA-([0-9A-Z]{2})-[0-9A-Z]{4}", re.IGNORECASE)
 _UNKNOWN_SITE = "unknown"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One slide: its path relative to the root, and who it belongs to. `mpp` is what the manifest says, or None."""
+    """One slide: its path relative to the root, who it belongs to, and what the manifest says of it.
+
+    mpp: None where nothing is said. split: train, held_out, or empty where nothing is said. weight: by which it is drawn.
+    """
 
     path: str
     mpp: float | None
     case: str
     site: str
+    split: str = ""
+    weight: float = 1.0
+
+    @property
+    def said(self) -> tuple[str, str, str, float]:
+        """What may change while the file stays what it is."""
+        return self.case, self.site, self.split, self.weight
 
 
 def list_slides(path: Path | str, manifest: Path | None) -> tuple[Path, list[Entry]]:
@@ -87,13 +98,16 @@ def _rows(manifest: Path) -> list[dict[str, str]]:
     if "slide" not in columns:
         raise UserError(
             f"The manifest {manifest} has the columns {', '.join(columns) or 'none'}: it needs the "
-            "column slide, and may have mpp, case and site."
+            "column slide, and may have mpp, case, site, split and weight."
         )
     return [{name: "" if value is None else str(value).strip() for name, value in row.items()} for row in rows]
 
 
 def _annotate(entries: dict[str, Entry], manifest: Path) -> None:
-    """Puts the manifest's facts into `entries`. It names slides by path, or by file name or stem where those do."""
+    """Puts the manifest's facts into `entries`, and takes out what it says to ignore.
+
+    It names slides by path, or by file name or stem where those do.
+    """
     short_names = defaultdict(list)
     for path in entries:
         for short in {Path(path).name, Path(path).stem}:
@@ -110,20 +124,44 @@ def _annotate(entries: dict[str, Entry], manifest: Path) -> None:
             )
         seen.add(found[0])
         entry = entries[found[0]]
-        case, site = row.get("case") or entry.case, row.get("site") or entry.site
-        entries[found[0]] = replace(entry, mpp=_mpp(row, manifest), case=case, site=site)
+        entries[found[0]] = replace(
+            entry,
+            mpp=_number(row, "mpp", manifest, default=None),
+            case=row.get("case") or entry.case,
+            site=row.get("site") or entry.site,
+            split=_split(row, manifest),
+            weight=_number(row, "weight", manifest, default=1.0, zero=True),
+        )
+    for name in [name for name, entry in entries.items() if entry.split == "ignore"]:
+        del entries[name]
+    if not entries:
+        raise UserError(f"The manifest {manifest} says to ignore every slide.")
 
 
-def _mpp(row: dict[str, str], manifest: Path) -> float | None:
-    text = row.get("mpp", "")
+def _split(row: dict[str, str], manifest: Path) -> str:
+    text = row.get("split", "")
+    if text not in SPLITS:
+        raise UserError(
+            f"The manifest {manifest} gives {row['slide']} the split {text!r}: it must be train, held_out (never trained on), ignore "
+            "(left out), or empty (data.held_out decides)."
+        )
+    return text
+
+
+def _number(
+    row: dict[str, str], column: str, manifest: Path, *, default: float | None, zero: bool = False
+) -> float | None:
+    """`default` where the column is not there or empty. It may be 0 where `zero`."""
+    text = row.get(column, "")
     if text in ("", "nan"):
-        return None
+        return default
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value > 0):
+    if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
+        least = "0 or more (0: never drawn)" if zero else "above 0 (um per px)"
         raise UserError(
-            f"The manifest {manifest} gives {row['slide']} the mpp {text!r}: it must be a number above 0 (um per px)."
+            f"The manifest {manifest} gives {row['slide']} the {column} {text!r}: it must be a number {least}."
         )
     return value

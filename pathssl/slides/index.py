@@ -190,10 +190,8 @@ def _load(folder: Path, root: Path) -> SlideIndex | None:
 def _is_current(index: SlideIndex, entries: dict[str, Entry], fingerprints: dict[str, str]) -> bool:
     faulty = dict(zip((name for name, _ in index.quarantined), index.quarantine_fingerprints, strict=True))
     usable = dict(zip(index.paths, index.fingerprints, strict=True))
-    owners = list(zip(index.case, index.site, strict=True))
-    return usable | faulty == fingerprints and owners == [
-        (entries[name].case, entries[name].site) for name in index.paths
-    ]
+    said = list(zip(index.case, index.site, index.split, index.weight.tolist(), strict=True))
+    return usable | faulty == fingerprints and said == [entries[name].said for name in index.paths]
 
 
 def _write(folder: Path, root: Path, settings: dict, entries: dict[str, Entry], findings: Findings) -> None:
@@ -215,6 +213,8 @@ def _write(folder: Path, root: Path, settings: dict, entries: dict[str, Entry], 
                     "fingerprint": fingerprint,
                     "case": entry.case,
                     "site": entry.site,
+                    "split": entry.split,
+                    "weight": entry.weight,
                     "width": int(file.levels["width"][0]),
                     "height": int(file.levels["height"][0]),
                     "mpp": finding.mpp,

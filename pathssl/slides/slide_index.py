@@ -28,6 +28,8 @@ class SlideIndex:
     fingerprints: list[str]
     case: list[str]
     site: list[str]
+    split: list[str]  # what the manifest says: see `catalogue.SPLITS`
+    weight: np.ndarray  # float64, of the manifest; 1 where it says nothing
     width: np.ndarray  # int64, level-0 pixels
     height: np.ndarray
     mpp: np.ndarray  # float64, um per level-0 pixel
@@ -71,6 +73,8 @@ class SlideIndex:
             fingerprints=table["fingerprint"].to_pylist(),
             case=table["case"].to_pylist(),
             site=table["site"].to_pylist(),
+            split=table["split"].to_pylist() if "split" in table.column_names else [""] * len(table),
+            weight=table["weight"].to_numpy() if "weight" in table.column_names else np.ones(len(table)),
             width=table["width"].to_numpy(),
             height=table["height"].to_numpy(),
             mpp=table["mpp"].to_numpy(),
