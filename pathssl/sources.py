@@ -93,10 +93,10 @@ def leakage(config: Mapping[str, Any], data: "Data", by_name: Mapping[str, Task]
     )
 
 
-def open_index(config: Mapping[str, Any]) -> SlideIndex:
-    """The index of the configured slides, built where it is not there yet."""
+def open_index(config: Mapping[str, Any], rescan: bool = True) -> SlideIndex:
+    """The index of the configured slides, built where it is not there yet. rescan: see `build_index`."""
     with _helped(config):
-        return build_index(**_of_index(config))
+        return build_index(**_of_index(config), rescan=rescan)
 
 
 def survey_slides(config: Mapping[str, Any], part: tuple[int, int]) -> tuple[int, list[tuple[str, str]]]:
@@ -113,6 +113,7 @@ def _of_index(config: Mapping[str, Any]) -> dict[str, Any]:
         path, manifest = str(folder), str(folder / "manifest.csv")
     cache, shown = Path(config["cache_dir"]) / "index", sys.stderr.isatty()
     place = {"path": path, "cache": cache, "manifest": manifest, "progress": shown}
+    place["tcga"] = None if data["tcga"] is None else data["tcga"]["kind"]
     return place | {"reader": data["reader"], **data["foreground"]}
 
 
@@ -132,7 +133,7 @@ class Data:
     """The slides of a run: which are trained on, which are held out, and the patches of both."""
 
     def __init__(self, config: Mapping[str, Any]):
-        self.config, self.index = config, open_index(config)
+        self.config, self.index = config, open_index(config, rescan=config["data"]["rescan"])
         passing = [f"  {path}: {reason}" for path, reason in self.index.unreachable]
         if passing:
             raise UserError(

@@ -3,7 +3,6 @@
 import csv
 import glob
 import math
-import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +10,13 @@ from pathlib import Path
 import pyarrow.parquet
 
 from pathssl.errors import UserError
+from pathssl.slides.tcga import barcode, chosen
 
 SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".mrxs", ".scn"),
     *(".dcm", ".vms", ".vmu", ".svslide", ".bif", ".czi"),
 )
 SPLITS = ("train", "held_out", "ignore", "")
-_TCGA = re.compile(r"TCGA-([0-9A-Z]{2})-[0-9A-Z]{4}", re.IGNORECASE)
 _UNKNOWN_SITE = "unknown"
 
 
@@ -41,8 +40,12 @@ class Entry:
         return self.case, self.site, self.split, self.weight
 
 
-def list_slides(path: Path | str, manifest: Path | None) -> tuple[Path, list[Entry]]:
-    """(root, slides sorted by path) for a folder (searched with all its subfolders), a single file, or a glob."""
+def list_slides(path: Path | str, manifest: Path | None, tcga: str | None = None) -> tuple[Path, list[Entry]]:
+    """(root, slides sorted by path) for a folder (searched with all its subfolders), a single file, or a glob.
+
+    manifest: says more of slides, and which to ignore; slides that it does not name are there all the same.
+    tcga: of TCGA's slides only this kind; see `tcga.chosen`.
+    """
     root, files = _find(str(path))
     if not files:
         raise UserError(f"No slides found in {path}: looked for {' '.join(SUFFIXES)} files. Set data.path.")
@@ -50,23 +53,35 @@ def list_slides(path: Path | str, manifest: Path | None) -> tuple[Path, list[Ent
     entries = {name: Entry(name, None, *_case_and_site(Path(name).stem)) for name in names}
     if manifest is not None:
         _annotate(entries, Path(manifest))
+    if tcga is not None:
+        entries = {name: entries[name] for name in sorted(chosen(entries, tcga))}
     return root, list(entries.values())
 
 
-def _find(path: str) -> tuple[Path, list[Path]]:
+def root_of(path: Path | str) -> Path:
+    """The folder that slides are named relative to."""
     given = Path(path)
     if given.is_dir() and given.suffix.lower() not in SUFFIXES:
-        found = (file for file in given.rglob("*") if file.is_file())
-        return given.resolve(), [given.resolve() / file.relative_to(given) for file in found if _is_slide(file)]
+        return given.resolve()
     if given.is_file():
-        return given.resolve().parent, [given.resolve()]
-    if glob.has_magic(path):
-        fixed = Path(*given.parts[: _first_magic(given)])
-        found = [Path(name) for name in glob.glob(path, recursive=True)]
-        return fixed.resolve(), [fixed.resolve() / file.relative_to(fixed) for file in found if _is_slide(file)]
+        return given.resolve().parent
+    if glob.has_magic(str(path)):
+        return Path(*given.parts[: _first_magic(given)]).resolve()
     raise UserError(
         f"There is nothing at data.path={path}: give a folder of slides, one slide, or a glob like slides/*.svs."
     )
+
+
+def _find(path: str) -> tuple[Path, list[Path]]:
+    given, root = Path(path), root_of(path)
+    if given.is_file():
+        return root, [given.resolve()]
+    if given.is_dir() and given.suffix.lower() not in SUFFIXES:
+        return root, [root / file.relative_to(given) for file in given.rglob("*") if file.is_file() and _is_slide(file)]
+    fixed = Path(*given.parts[: _first_magic(given)])
+    return root, [
+        root / file.relative_to(fixed) for file in map(Path, glob.glob(path, recursive=True)) if _is_slide(file)
+    ]
 
 
 def _first_magic(path: Path) -> int:
@@ -79,8 +94,8 @@ def _is_slide(file: Path) -> bool:
 
 def _case_and_site(stem: str) -> tuple[str, str]:
     """TCGA barcodes name the case (12 characters) and the tissue source site (2); other names are their own case."""
-    if barcode := _TCGA.match(stem):
-        return barcode[0].upper(), barcode[1].upper()
+    if known := barcode(stem):
+        return known.case, known.site
     return stem, _UNKNOWN_SITE
 
 

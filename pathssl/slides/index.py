@@ -10,6 +10,7 @@ INDEX.part<k>of<n>.jsonl   what a job that looks at a part of the slides has fou
 
 import hashlib
 import json
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -21,13 +22,15 @@ from tqdm import tqdm
 
 from pathssl.errors import UserError
 from pathssl.files import atomic_folder
-from pathssl.slides.catalogue import Entry, list_slides
+from pathssl.slides.catalogue import Entry, list_slides, root_of
 from pathssl.slides.findings import Findings
 from pathssl.slides.foreground import METHODS
 from pathssl.slides.progress import Progress
 from pathssl.slides.slide import READERS
 from pathssl.slides.slide_index import VERSION, SlideIndex
 from pathssl.slides.survey import Fault, Job, survey_all
+
+log = logging.getLogger(__name__)
 
 __all__ = ["SlideIndex", "build_index", "survey_part"]
 
@@ -37,6 +40,8 @@ def build_index(
     *,
     cache: Path,
     manifest: Path | str | None,
+    tcga: str | None = None,
+    rescan: bool = True,
     reader: str,
     method: str,
     thumbnail_mpp: float,
@@ -49,12 +54,15 @@ def build_index(
 
     Slides that are known and unchanged are not looked at again; a build that was killed goes on. Slides that cannot be
     used are quarantined with the reason. UserError where no slide is left, and then nothing stays behind.
-    path: a folder, a slide or a glob. manifest: see `list_slides`. method, thumbnail_mpp: how tissue is found.
+    path: a folder, a slide or a glob. manifest, tcga: see `list_slides`. method, thumbnail_mpp: how tissue is found.
+    rescan: look whether slides have come, changed or gone; without, an index that is there is taken as it is and no slide is touched.
     cell_um: the side of a cell; min_tissue: the least tissue of a cell to draw patches from. workers: processes; 0
     works in this one, None takes one per core.
     """
     settings = _settings(reader, method, thumbnail_mpp, cell_um, min_tissue)
-    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, settings)
+    if not rescan and (index := _as_it_is(path, Path(cache), manifest, tcga, settings)) is not None:
+        return index
+    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, tcga, settings)
     index = _load(folder, root)
     if index is not None and _is_current(index, entries, fingerprints):
         return index
@@ -87,6 +95,7 @@ def survey_part(
     part: tuple[int, int],
     cache: Path,
     manifest: Path | str | None,
+    tcga: str | None = None,
     reader: str,
     method: str,
     thumbnail_mpp: float,
@@ -100,7 +109,7 @@ def survey_part(
     """
     number, count = part
     settings = _settings(reader, method, thumbnail_mpp, cell_um, min_tissue)
-    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, settings)
+    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, tcga, settings)
     own = list(entries)[number - 1 :: count]
     folder.parent.mkdir(parents=True, exist_ok=True)
     found = Progress(folder.with_name(f"{folder.name}.part{number}of{count}.jsonl"), {"version": VERSION, **settings})
@@ -115,14 +124,33 @@ def survey_part(
     return len(own), [(name, outcome.reason) for name, outcome in outcomes.items() if isinstance(outcome, Fault)]
 
 
+def _as_it_is(
+    path: Path | str, cache: Path, manifest: Path | str | None, tcga: str | None, settings: dict
+) -> SlideIndex | None:
+    """The index that was built last, if there is one and the manifest has not been touched since."""
+    root = root_of(path)
+    folder = cache / _folder_name(path, manifest, tcga, root, settings)
+    built = folder / "index.json"
+    if not built.is_file() or (manifest is not None and os.stat(manifest).st_mtime_ns > os.stat(built).st_mtime_ns):
+        return None
+    index = SlideIndex.load(folder, root)
+    if index.unreachable:  # they may be back
+        return None
+    log.info(
+        "%d slides are taken as the index has them; `python -m pathssl index` looks for new, changed and lost ones.",
+        len(index),
+    )
+    return index
+
+
 def _asked(
-    path: Path | str, cache: Path, manifest: Path | str | None, settings: dict
+    path: Path | str, cache: Path, manifest: Path | str | None, tcga: str | None, settings: dict
 ) -> tuple[Path, dict[str, Entry], dict[str, str], Path]:
     """The slides' root, the slides and their fingerprints by name, and the index's folder."""
-    root, listed = list_slides(path, manifest)
+    root, listed = list_slides(path, manifest, tcga)
     entries = {entry.path: entry for entry in listed}
     fingerprints = {name: _fingerprint(root / name, entry.mpp) for name, entry in entries.items()}
-    return root, entries, fingerprints, cache / _folder_name(path, manifest, root, settings)
+    return root, entries, fingerprints, cache / _folder_name(path, manifest, tcga, root, settings)
 
 
 def _survey(
@@ -168,9 +196,10 @@ def _settings(reader: str, method: str, thumbnail_mpp: float, cell_um: float, mi
     return settings
 
 
-def _folder_name(path: Path | str, manifest: Path | str | None, root: Path, settings: dict) -> str:
+def _folder_name(path: Path | str, manifest: Path | str | None, tcga: str | None, root: Path, settings: dict) -> str:
     """A name of its own for each question, so that studies with other settings do not undo each other's index."""
     asked = [os.path.abspath(path), None if manifest is None else os.path.abspath(manifest), VERSION, settings]
+    asked += [] if tcga is None else [tcga]
     return f"{root.name}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:10]}"
 
 
