@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet
 
 from pathssl.errors import UserError
+from pathssl.slides.dicom import one_a_series, titles
 from pathssl.slides.tcga import barcode, chosen
 
 SUFFIXES = (
@@ -50,7 +51,7 @@ def list_slides(path: Path | str, manifest: Path | None, tcga: str | None = None
     if not files:
         raise UserError(f"No slides found in {path}: looked for {' '.join(SUFFIXES)} files. Set data.path.")
     names = sorted(file.relative_to(root).as_posix() for file in files)
-    entries = {name: Entry(name, None, *_case_and_site(Path(name).stem)) for name in names}
+    entries = {name: Entry(name, None, *_case_and_site(title)) for name, title in titles(names).items()}
     if manifest is not None:
         _annotate(entries, Path(manifest))
     if tcga is not None:
@@ -77,11 +78,10 @@ def _find(path: str) -> tuple[Path, list[Path]]:
     if given.is_file():
         return root, [given.resolve()]
     if given.is_dir() and given.suffix.lower() not in SUFFIXES:
-        return root, [root / file.relative_to(given) for file in given.rglob("*") if file.is_file() and _is_slide(file)]
-    fixed = Path(*given.parts[: _first_magic(given)])
-    return root, [
-        root / file.relative_to(fixed) for file in map(Path, glob.glob(path, recursive=True)) if _is_slide(file)
-    ]
+        fixed, found = given, (file for file in given.rglob("*") if file.is_file())
+    else:
+        fixed, found = Path(*given.parts[: _first_magic(given)]), map(Path, glob.glob(path, recursive=True))
+    return root, [root / file.relative_to(fixed) for file in one_a_series(filter(_is_slide, found))]
 
 
 def _first_magic(path: Path) -> int:
@@ -121,11 +121,12 @@ def _rows(manifest: Path) -> list[dict[str, str]]:
 def _annotate(entries: dict[str, Entry], manifest: Path) -> None:
     """Puts the manifest's facts into `entries`, and takes out what it says to ignore.
 
-    It names slides by path, or by file name or stem where those do.
+    It names slides by path, or by file name or stem where those do; those of DICOM also by their folder.
     """
     short_names = defaultdict(list)
-    for path in entries:
-        for short in {Path(path).name, Path(path).stem}:
+    for path, title in titles(entries).items():
+        folder = {Path(path).parent.as_posix()} if title == Path(path).parent.name else set()
+        for short in {Path(path).name, Path(path).stem, title} | folder:
             short_names[short].append(path)
     seen = set()
     for row in _rows(manifest):
