@@ -12,6 +12,7 @@ import hashlib
 import json
 import logging
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -31,6 +32,8 @@ from pathssl.slides.slide_index import VERSION, SlideIndex
 from pathssl.slides.survey import Fault, Job, survey_all
 
 log = logging.getLogger(__name__)
+
+_SAY_EVERY_S = 60.0
 
 __all__ = ["SlideIndex", "build_index", "survey_part"]
 
@@ -159,11 +162,16 @@ def _survey(
     """Looks at those of `entries` that nothing is known of."""
     jobs = [Job(name, root / name, entries[name].mpp, **settings) for name in findings.missing()]
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    known = len(entries) - len(jobs)
-    with tqdm(total=len(entries), initial=known, desc="index", unit="slide", disable=not progress) as bar:
-        for job, outcome in survey_all(jobs, workers):
+    known, total, began_s = len(entries) - len(jobs), len(entries), time.monotonic()
+    said_s = began_s
+    with tqdm(total=total, initial=known, desc="index", unit="slide", disable=not progress) as bar:
+        for done, (job, outcome) in enumerate(survey_all(jobs, workers), known + 1):
             findings.add(job.name, outcome)
             bar.update()
+            if not progress and (now_s := time.monotonic()) - said_s >= _SAY_EVERY_S:  # a job's log wants to know too
+                said_s = now_s
+                meter = tqdm.format_meter(done, total, now_s - began_s, ncols=0, unit="slide", initial=known)
+                log.info("index: %s", meter)
 
 
 def _take_over(file: Path, found: Progress, header: dict) -> None:

@@ -256,3 +256,12 @@ def test_real_slides_without_mpp_are_quarantined_until_the_manifest_gives_it(tmp
     index = build(REAL, tmp_path / "cache", manifest)
     assert not index.quarantined
     assert index.case[index.paths.index("tcga-cr-7395-01a-01-ts1.svs")] == "TCGA-CR-7395"
+
+
+def test_without_a_bar_the_log_says_how_long_it_will_take(cohort, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(index_module, "_SAY_EVERY_S", 0.0)
+    with caplog.at_level("INFO"):
+        build(cohort(3), tmp_path / "cache")
+    said = [record.message for record in caplog.records if record.message.startswith("index: ")]
+    assert ["1/3 [" in said[0], "2/3 [" in said[1], "3/3 [" in said[2]] == [True] * 3
+    assert all("<" in line and "slide" in line for line in said)  # [elapsed<remaining, slides a second]
