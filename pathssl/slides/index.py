@@ -75,7 +75,10 @@ def build_index(
     try:
         for file in sorted(folder.parent.glob(f"{folder.name}.part*of*.jsonl")):
             _take_over(file, found, {"version": VERSION, **settings})
-        findings = Findings(found, _load(folder, root), fingerprints)  # another process may have built it
+        before = _load(folder, root) or _of_another_threshold(
+            folder, root, settings
+        )  # another process may have built it
+        findings = Findings(found, before, fingerprints, settings["min_tissue"])
         _survey(findings, root, entries, settings, workers, progress)
         findings.refuse_nothing_usable()
         with atomic_folder(folder) as target:
@@ -117,7 +120,9 @@ def survey_part(
     folder.parent.mkdir(parents=True, exist_ok=True)
     found = Progress(folder.with_name(f"{folder.name}.part{number}of{count}.jsonl"), {"version": VERSION, **settings})
     try:
-        findings = Findings(found, _load(folder, root), {name: fingerprints[name] for name in own})
+        findings = Findings(
+            found, _load(folder, root), {name: fingerprints[name] for name in own}, settings["min_tissue"]
+        )
         _survey(findings, root, {name: entries[name] for name in own}, settings, workers, progress)
         if not found.slides():
             found.remove()
@@ -222,6 +227,16 @@ def _fingerprint(file: Path, mpp: float | None) -> str:
 
 def _load(folder: Path, root: Path) -> SlideIndex | None:
     return SlideIndex.load(folder, root) if (folder / "index.json").is_file() else None
+
+
+def _of_another_threshold(folder: Path, root: Path, settings: dict) -> SlideIndex | None:
+    """An index of these slides that differs in min_tissue alone: its slides need not be looked at again."""
+    for file in sorted(folder.parent.glob(f"{root.name}-*/index.json")):
+        facts = json.loads(file.read_text())
+        alike = {**facts["settings"], "min_tissue": settings["min_tissue"]} == settings
+        if alike and (facts.get("version"), facts["root"]) == (VERSION, str(root)):
+            return SlideIndex.load(file.parent, root)
+    return None
 
 
 def _is_current(index: SlideIndex, entries: dict[str, Entry], fingerprints: dict[str, str]) -> bool:
