@@ -20,6 +20,7 @@ _WHOLE = {
     "train.patches": (1, None),
     "train.threads": (1, None),
     "train.probe_batch_size": (1, None),
+    "data.limit.seed": (0, 2**32 - 1),
     "batch.size": (1, None),
     "batch.reference": (1, None),
     "parallel.accumulate": (1, None),
@@ -53,6 +54,8 @@ def check(config: Mapping[str, Any]) -> None:
         value, most = flat[key], 1 if key in _UP_TO_ONE else math.nextafter(1, 0)
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= most:
             raise UserError(f"{key}={value} is a fraction: 0 or more, and {'at most' if most == 1 else 'below'} 1.")
+    if type(rescan := config["data"]["rescan"]) is not bool:
+        raise UserError(f"data.rescan={rescan} must be true or false.")
     train = config["train"]
     for key in ("checkpoint_every", "log_every"):
         if not 0 < train[key] <= 1:

@@ -35,11 +35,12 @@ def draw_gallery(config: Mapping[str, Any], folder: Path, most_slides: int) -> P
     make_folder(folder, "--to")
     chapters = [_slides(data, folder, most_slides), *_patches(data, folder)]
     sampler, index = data.sampler, data.index
-    magnifications = " and ".join(f"{m:g}" for m in sampler.mpp)
+    magnifications = " and ".join(sampler.magnification.names())
     whole = f"{plural(len(index.paths), 'slide')} of {plural(len(set(index.case)), 'case')}"
     summary = (
         f"{whole}, {index.tissue_mm2.sum():.3g} mm² of tissue. Training draws patches of {sampler.patch_px} px at {magnifications} µm/px "
-        f"with at least {sampler.min_tissue:.0%} tissue, from {plural(len(data.training_slides), 'slide')}."
+        f"with at least {sampler.min_tissue:.0%} tissue, from {plural(len(data.training_slides), 'slide')}"
+        f"{'' if data.accepts is None else f', by {data.accepts}'}."
     )
     path = Path(config["data"]["path"] or "synthetic cohort")
     return write_album(folder, eyebrow="pathssl gallery", title=path.name, summary=summary, chapters=chapters)
@@ -60,10 +61,10 @@ def _slides(data: sources.Data, folder: Path, most: int) -> Chapter:
         plates.append(Plate(file, alt, f"{index.paths[k]}: {facts}"))
     aside = [[path, "in quarantine", reason] for path, reason in index.quarantined]
     aside += [[index.paths[k], "held out", "its case is never trained on"] for k in _only_held_out(data)]
-    for m, usable in zip(data.sampler.mpp, data.sampler.slides, strict=True):
-        reason = "finest level {:.3g} µm/px, {:g} asked"
+    for name, usable in zip(data.sampler.magnification.names(), data.sampler.slides, strict=True):
+        reason = "finest level {:.3g} µm/px, {} asked"
         coarse = np.setdiff1d(training, usable)
-        aside += [[index.paths[k], f"too coarse for {m:g} µm/px", reason.format(index.mpp[k], m)] for k in coarse]
+        aside += [[index.paths[k], f"too coarse for {name} µm/px", reason.format(index.mpp[k], name)] for k in coarse]
     tables = [Table(f"Left aside: {len(aside)}", ["Slide", "Why", "Reason"], aside)] if aside else []
     text = (
         f"What lies outside of the tissue mask is paled. The squares are the first {count:,} patches of a run with seed "
@@ -111,21 +112,24 @@ def draw_slide(data: sources.Data, k: int, draws: Draws) -> Image.Image:
     slide.close()
     places = [((np.arange(n) + 0.5) * mpp / mask_mpp).astype(int) for n in thumbnail.shape[:2]]
     rows, columns = (np.minimum(place, n - 1) for place, n in zip(places, mask.shape, strict=True))
-    scale = index.mpp[k] / mpp
+    scale, asked = index.mpp[k] / mpp, data.sampler.magnification
+    finest = np.unique(asked.mpp)
+    interval = finest[np.searchsorted(finest, draws.mpp, side="right") - 1]
     footprints = [
         Footprint(
-            draws.x0[i] * scale, draws.y0[i] * scale, data.sampler.patch_px * draws.mpp[i] / mpp, float(draws.mpp[i])
+            draws.x0[i] * scale, draws.y0[i] * scale, data.sampler.patch_px * draws.mpp[i] / mpp, float(interval[i])
         )
         for i in np.flatnonzero(draws.slide == k)
     ]
-    return slide_picture(thumbnail, mask[np.ix_(rows, columns)], footprints, data.sampler.mpp.tolist())
+    names = dict(zip(asked.mpp.tolist(), asked.names(), strict=True))
+    return slide_picture(thumbnail, mask[np.ix_(rows, columns)], footprints, names)
 
 
 def rejected_patches(data: sources.Data, count: int) -> list[tuple[np.ndarray, str]]:
     """Up to `count` patches with too little tissue, as (pixels, reason), from nearly enough to none."""
     index, sampler, training = data.index, data.sampler, data.training_slides
     u = uniforms(0, "rejected", np.arange(count * _CANDIDATES), 4)
-    mpp = sampler.mpp[(u[:, 0] * len(sampler.mpp)).astype(int)]
+    _, mpp = sampler.magnification.draw(u[:, 0])
     k = training[(u[:, 1] * len(training)).astype(int)]
     side = sampler.patch_px * mpp / index.mpp[k]
     x0 = (u[:, 2] * np.maximum(0, index.width[k] - side)).astype(int)
@@ -154,7 +158,7 @@ def coarse_patches(data: sources.Data, count: int) -> list[tuple[np.ndarray, str
     index, sampler = data.index, data.sampler
     pairs = [
         (float(m), int(k))
-        for m, usable in zip(sampler.mpp, sampler.slides, strict=True)
+        for m, usable in zip(sampler.magnification.end, sampler.slides, strict=True)
         for k in np.setdiff1d(np.union1d(data.training_slides, data.too_coarse), usable)
     ]
     found = []

@@ -1,6 +1,6 @@
 """Patches, views and slides as pictures: drawing only; what is drawn comes from the caller."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -28,7 +28,8 @@ _GLASS_SHOWN = 0.25  # of the contrast, outside the mask
 
 @dataclass(frozen=True)
 class Footprint:
-    """Where a patch lies on a picture of its slide: its corner and side in pixels of the picture, its magnification in um per pixel."""
+    """Where a patch lies on a picture of its slide: its corner and side in pixels of the picture, its magnification in um per pixel (or the
+    finer end of the interval that it is in)."""
 
     left: float
     top: float
@@ -73,17 +74,17 @@ def views_picture(
 
 
 def slide_picture(
-    thumbnail: np.ndarray, mask: np.ndarray, footprints: Sequence[Footprint], mpp: Sequence[float]
+    thumbnail: np.ndarray, mask: np.ndarray, footprints: Sequence[Footprint], names: Mapping[float, str]
 ) -> Image.Image:
     """The slide (H, W, 3) with what lies outside of `mask` (H, W) paled, the mask's outline, the patches in a colour for each
-    magnification of `mpp`, and a legend below.
+    magnification in `names`, and a legend below.
     """
     paled = 255 - (255 - thumbnail.astype(np.float32)) * _GLASS_SHOWN
     picture = Image.fromarray(np.where(mask[:, :, None], thumbnail, paled.astype(np.uint8)))
     outline = Image.fromarray(_outline(mask))
     picture.paste(_INK, mask=outline)
     pen = ImageDraw.Draw(picture)
-    colours = {m: _MAGNIFICATION_COLOURS[i % len(_MAGNIFICATION_COLOURS)] for i, m in enumerate(sorted(set(mpp)))}
+    colours = {m: _MAGNIFICATION_COLOURS[i % len(_MAGNIFICATION_COLOURS)] for i, m in enumerate(sorted(names))}
     for one in sorted(footprints, key=lambda one: -one.side):
         side = max(one.side, _FOOTPRINT_PX)
         left, top = (round(corner + (one.side - side) / 2) for corner in (one.left, one.top))
@@ -93,7 +94,7 @@ def slide_picture(
     entries = [(_INK, False, "edge of the tissue mask")]
     for m in colours:
         number = sum(one.mpp == m for one in footprints)
-        entries.append((colours[m], True, f"{number} patch{'' if number == 1 else 'es'} at {m:g} µm/px"))
+        entries.append((colours[m], True, f"{number} patch{'' if number == 1 else 'es'} at {names[m]} µm/px"))
     return _above(picture, _legend(entries, max(picture.width, 320)))
 
 

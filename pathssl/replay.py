@@ -2,7 +2,6 @@
 
 import logging
 import os
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -24,6 +23,8 @@ from pathssl.slides.remote.address import is_url
 from pathssl.slides.slide import SlideError
 
 log = logging.getLogger(__name__)
+_LISTED = 6  # magnifications
+_MOST_REDRAWS = 10_000  # more than any run takes
 # What the config says of places: `replay` may be given others, where things were moved.
 PLACES = ("data.path", "data.manifest", "cache_dir")
 
@@ -32,7 +33,7 @@ PLACES = ("data.path", "data.manifest", "cache_dir")
 class Step:
     """The patches of one step (counted from 1), in the order of its batch.
 
-    indices: their numbers in the run. draws: where they were read, after replacements. redraws: how many draws of each had failed before.
+    indices: their numbers in the run. draws: where they were read, after replacements.
     replaced: the lines of replaced.jsonl. trained: whether the run has come so far, be it to fail; if not, no draw is known to have failed.
     """
 
@@ -42,9 +43,13 @@ class Step:
     data: sources.Data
     indices: np.ndarray
     draws: Draws
-    redraws: np.ndarray
     replaced: list[dict[str, Any]]
     trained: bool
+
+    @property
+    def redraws(self) -> np.ndarray:
+        """How many draws of each patch had failed, or were turned down by the run's filter, before."""
+        return self.draws.redraw
 
     def rows(self) -> list[dict[str, Any]]:
         """A row for each patch: its number, slide, case, site, corner in level-0 pixels, magnification (um per pixel), failed draws."""
@@ -99,13 +104,10 @@ def find_step(run: Path, step: int, places: Sequence[str] = ()) -> Step:
     done = (read_status(run) or {}).get("step", 0)
     indices = np.arange((step - 1) * batch_size, step * batch_size)
     replaced = read_replaced(run, step)
-    failed = Counter(line["patch"] for line in replaced)
-    redraws = np.array([failed[int(i)] for i in indices])
     draws = data.sampler.sample(config["seed"], indices)
-    for i in np.flatnonzero(redraws):
-        draws.overwrite(i, data.sampler.sample(config["seed"], indices[i : i + 1], int(redraws[i])))
+    _settle(data, config["seed"], indices, draws, replaced)
     trained = step <= done or (run / "capsules" / f"step_{step:08d}").is_dir()
-    found = Step(run, step, config, data, indices, draws, redraws, replaced, trained)
+    found = Step(run, step, config, data, indices, draws, replaced, trained)
     if not found.trained:
         log.info(
             "%s has not come to step %d yet (%d of %d are done): this is what it is going to see.",
@@ -118,14 +120,42 @@ def find_step(run: Path, step: int, places: Sequence[str] = ()) -> Step:
     return found
 
 
+def _settle(data: sources.Data, seed: int, indices: np.ndarray, draws: Draws, replaced: list[dict[str, Any]]) -> None:
+    """Moves `draws` on to those that the run took: failed ones are in `replaced`, and what its filter turned down is judged again."""
+    failed: dict[int, list[str]] = {}
+    for line in replaced:
+        failed.setdefault(line["patch"], []).append(line["slide"])
+    reader = data.reader(seed)
+    for row, index in enumerate(indices.tolist()):
+        left = failed.get(index, [])
+        redraw = len(left) if data.accepts is None else 0
+        while redraw <= _MOST_REDRAWS:
+            if redraw:
+                draws.overwrite(row, data.sampler.sample(seed, indices[row : row + 1], redraw))
+            if data.accepts is None:
+                break
+            if not reader.turns_down(draws, row):
+                if not left or left[0] != data.index.paths[draws.slide[row]]:
+                    break
+                left.pop(0)  # it could not be read then
+            redraw += 1
+        else:
+            raise UserError(f"Patch {index} cannot be found again: {data.accepts} turns down {redraw:,} draws for it.")
+    reader.close()
+
+
 def summary(found: Step) -> str:
     """The step in a sentence or two."""
     rows = found.rows()
     slides, cases, sites = (plural(len({row[name] for row in rows}), name) for name in ("slide", "case", "site"))
-    mpp = " and ".join(f"{m:g}" for m in sorted({row["mpp"] for row in rows}))
+    drawn = sorted({row["mpp"] for row in rows})
+    mpp = f"{drawn[0]:g} to {drawn[-1]:g}" if len(drawn) > _LISTED else " and ".join(f"{m:g}" for m in drawn)
     text = f"{len(rows)} patches of {slides}, {cases} and {sites} at {mpp} µm/px."
     if found.replaced:
         text += f" {plural(len(found.replaced), 'draw')} could not be decoded and the next draw of the same patch was taken."
+    turned_down = int(found.redraws.sum()) - len(found.replaced)
+    if turned_down:
+        text += f" {plural(turned_down, 'draw')} had been turned down by {found.data.accepts}."
     if not found.trained:
         text += " Not yet trained: what the run is going to see."
     return text

@@ -256,5 +256,5 @@ def _say_what_starts(
             "%s is not trained on: scanned at %.3g um per pixel, it is too coarse for every magnification asked (%s).",
             data.index.paths[k],
             data.index.mpp[k],
-            ", ".join(f"{mpp:g}" for mpp in config["magnification"]["mpp"]),
+            ", ".join(data.sampler.magnification.names()),
         )

@@ -14,8 +14,11 @@ from typing import Any
 import numpy as np
 
 from pathssl.augment import MultiCrop
-from pathssl.data.holdout import held_out_cases
+from pathssl.data.distinct import Distinct
+from pathssl.data.holdout import held_out
+from pathssl.data.limit import limited
 from pathssl.data.loader import Loader
+from pathssl.data.magnification import Magnification
 from pathssl.data.patches import Patches, PatchReader
 from pathssl.data.sampling import Region, Sampler
 from pathssl.distributed import rank, world_size
@@ -107,10 +110,10 @@ def feature_cache(config: Mapping[str, Any]) -> FeatureCache | None:
     return FeatureCache(Path(config["cache_dir"]) / "features", mib=mib) if mib else None
 
 
-def open_index(config: Mapping[str, Any]) -> SlideIndex:
-    """The index of the configured slides, built where it is not there yet."""
+def open_index(config: Mapping[str, Any], rescan: bool = True) -> SlideIndex:
+    """The index of the configured slides, built where it is not there yet. rescan: see `build_index`."""
     with _helped(config):
-        return build_index(**_of_index(config))
+        return build_index(**_of_index(config), rescan=rescan)
 
 
 def survey_slides(config: Mapping[str, Any], part: tuple[int, int]) -> tuple[int, list[tuple[str, str]]]:
@@ -127,6 +130,7 @@ def _of_index(config: Mapping[str, Any]) -> dict[str, Any]:
         path, manifest = str(folder), str(folder / "manifest.csv")
     cache, shown = Path(config["cache_dir"]) / "index", sys.stderr.isatty()
     place = {"path": path, "cache": cache, "manifest": manifest, "mirrors": mirrors(config), "progress": shown}
+    place["tcga"] = None if data["tcga"] is None else data["tcga"]["kind"]
     return place | {"reader": data["reader"], **data["foreground"]}
 
 
@@ -153,7 +157,7 @@ class Data:
     """The slides of a run: which are trained on, which are held out, and the patches of both."""
 
     def __init__(self, config: Mapping[str, Any]):
-        self.config, self.index = config, open_index(config)
+        self.config, self.index = config, open_index(config, rescan=config["data"]["rescan"])
         passing = [f"  {path}: {reason}" for path, reason in self.index.unreachable]
         if passing:
             raise UserError(
@@ -161,33 +165,45 @@ class Data:
                 + "\n".join(passing)
             )
         # Only cases that can be read at the magnifications of the held-out patches can serve there.
-        readable = self.index.mpp <= COARSER * min(config["data"]["held_out"]["mpp"])
-        cases = [case for case, usable in zip(self.index.case, readable, strict=True) if usable]
-        held = held_out_cases(cases, config["data"]["held_out"]["fraction"])
-        is_held = np.array([case in held for case in self.index.case])
-        self.training_slides, self.held_out_slides = np.flatnonzero(~is_held), np.flatnonzero(is_held)
+        settings, index = config["data"], self.index
+        serves = index.mpp <= COARSER * min(settings["held_out"]["mpp"])
+        is_held = held_out(index.case, index.split, serves, settings["held_out"]["fraction"])
+        training, self.held_out_slides = np.flatnonzero(~is_held), np.flatnonzero(is_held)
         if len(self.held_out_slides) == 0:
             log.info(
                 "No case is held out (there is only one, or data.held_out.fraction=0): RankMe and ODCorr use training slides."
             )
-            self.held_out_slides = self.training_slides
-        self.sampler = Sampler(
-            self.index,
-            slides=self.training_slides,
-            **config["magnification"],
-            patch_px=config["resolution"]["patch_px"],
-            min_tissue=config["data"]["foreground"]["min_tissue"],
-            batch_size=config["batch"]["size"],
-            region=Region(**config["region"]),
-        )
-        fine = np.unique(np.concatenate(self.sampler.slides))
+            self.held_out_slides = training
+        coarsest = Magnification(**config["magnification"]).end.max()
+        is_fine = index.mpp[training] <= COARSER * coarsest
         # Not among those that are trained on, though no case of theirs is held out.
-        self.too_coarse = np.setdiff1d(self.training_slides, fine)
-        self.training_slides = fine
+        self.too_coarse = training[~is_fine]
+        fine = training[is_fine & (index.weight[training] > 0)]
+        limit = settings["limit"]
+        if len(fine):  # else the sampler has something to say
+            training = fine[limited([index.paths[k] for k in fine], limit["slides"], limit["seed"])]
+        self.training_slides = training
+        self.sampler = self.sampler_with()
+        self.accepts = make(config["patch_filter"])
+
+    def sampler_with(self, **changes: Any) -> Sampler:
+        """Draws from the training slides as configured, but for the `changes`."""
+        config, limit = self.config, self.config["data"]["limit"]
+        settings = {
+            "slides": self.training_slides,
+            **config["magnification"],
+            "weight_by": config["data"]["weight_by"],
+            "patch_px": config["resolution"]["patch_px"],
+            "min_tissue": config["data"]["foreground"]["min_tissue"],
+            "batch_size": config["batch"]["size"],
+            "region": Region(**config["region"]),
+            "distinct": Distinct(limit["patches"], limit["per"], limit["seed"]),
+        }
+        return Sampler(self.index, **(settings | changes))
 
     @property
     def fingerprint(self) -> str:
-        """A hash of the slides by name, size, magnification and case: the same wherever the folder lies."""
+        """A hash of the slides by name, size, magnification, case, split and weight: the same wherever the folder lies."""
         index = self.index
         rows = zip(
             index.paths,
@@ -197,10 +213,22 @@ class Data:
             index.case,
             strict=True,
         )
-        return hashlib.sha256(json.dumps(list(rows)).encode()).hexdigest()[:16]
+        # Nothing is added where a manifest says nothing, so that the hash stays what it was before there were splits and weights.
+        said = [
+            [name, index.split[k], float(index.weight[k])]
+            for k, name in enumerate(index.paths)
+            if index.split[k] or index.weight[k] != 1
+        ]
+        return hashlib.sha256(json.dumps([*rows, *said]).encode()).hexdigest()[:16]
 
-    def reader(self, seed: int) -> PatchReader:
-        return PatchReader(self.sampler, seed=seed, open_slides=self.config["loader"]["open_slides"])
+    def reader(self, seed: int, sampler: Sampler | None = None) -> PatchReader:
+        """Reads the patches of a run with this seed, or those that another `sampler` draws."""
+        return PatchReader(
+            self.sampler if sampler is None else sampler,
+            seed=seed,
+            open_slides=self.config["loader"]["open_slides"],
+            accepts=self.accepts,
+        )
 
     def loader(self) -> Loader:
         settings = self.config["loader"]
@@ -252,7 +280,8 @@ class Data:
             "sites": len(set(index.site)),
             "tissue_mm2": round(float(index.tissue_mm2[self.training_slides].sum()), 2),
             "usable_slides": {
-                f"{m:g}": len(slides) for m, slides in zip(self.sampler.mpp, self.sampler.slides, strict=True)
+                name: len(slides)
+                for name, slides in zip(self.sampler.magnification.names(), self.sampler.slides, strict=True)
             },
             "held_out": [index.paths[k] for k in self.held_out_slides],
             "too_coarse": [index.paths[k] for k in self.too_coarse],

@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from pathssl.checks import check_held_out, check_passes
+from pathssl.checks import check, check_held_out, check_passes
+from pathssl.cli import compose
 from pathssl.errors import UserError
 
 
@@ -41,3 +42,15 @@ def test_fewer_held_out_patches_than_features_are_refused_before_anything_is_wri
         match=r"unsupervised\.patches=512 is below the 768 features of vit_base.*Give unsupervised.patches=768 or more,",
     ):
         check_held_out(SimpleNamespace(num_features=768), config)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("data.rescan=sometimes", "data.rescan=sometimes must be true or false"),
+        ("data.limit.seed=-1", "data.limit.seed=-1 must be a whole number"),
+    ],
+)
+def test_what_is_said_of_slides_must_be_of_its_kind(override, says):
+    with pytest.raises(UserError, match=says):
+        check(compose([override]))

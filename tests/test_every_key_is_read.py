@@ -40,7 +40,7 @@ def test_the_recorder_sees_what_is_read_and_nothing_else():
 
 PROBES = ["probe=[few_shot,slide_abmil]", "task=[synthetic_cases]", "task.synthetic_cases.tumour_patches=1"]
 PROBES += ["task.synthetic_cases.slides_per_case=2", "probe.slide_abmil.epochs=2", "probe.few_shot.shots=[1]"]
-DINOV2 = ["objective=dinov2", "objective.spread.group=4", "optim=adamw_dinov2"]
+DINOV2 = ["objective=dinov2", "objective.spread.group=4", "optim=adamw_dinov2", "patch_filter=hsv"]
 MASKS = ["task=[synthetic_nuclei]", "probe=[seg_linear,seg_conv]", "task.synthetic_nuclei.image_px=32"]
 MASKS += [f"probe.{name}.{key}=1" for name in ("seg_linear", "seg_conv") for key in ("runs", "steps", "checks")]
 

@@ -32,7 +32,7 @@ def test_a_long_caption_widens_its_column_instead_of_being_cut():
 def test_a_footprint_is_drawn_in_its_magnification_s_colour_however_small(side):
     ground, mask = np.full((400, 400, 3), 200, np.uint8), np.ones((400, 400), bool)
     one = Footprint(100, 120, side, 0.5)
-    picture = np.asarray(slide_picture(ground, mask, [one], [1.0, 0.5]))[:400]
+    picture = np.asarray(slide_picture(ground, mask, [one], {1.0: "1", 0.5: "0.5"}))[:400]
     blue = (picture == (0, 114, 178)).all(axis=-1)
     rows, columns = np.flatnonzero(blue.any(axis=1)), np.flatnonzero(blue.any(axis=0))
     assert (
@@ -46,7 +46,7 @@ def test_a_footprint_is_drawn_in_its_magnification_s_colour_however_small(side):
 def test_glass_is_paled_and_the_mask_is_outlined():
     ground, mask = np.full((400, 400, 3), 55, np.uint8), np.zeros((400, 400), bool)
     mask[100:200, 100:200] = True
-    picture = np.asarray(slide_picture(ground, mask, [], [0.5]))[:400]
+    picture = np.asarray(slide_picture(ground, mask, [], {0.5: "0.5"}))[:400]
     assert (picture[150, 150] == 55).all() and (picture[50, 50] == 205).all()
     assert (picture[100, 150] == (29, 26, 36)).all() and (picture[199, 150] == (29, 26, 36)).all()
 

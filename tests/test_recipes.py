@@ -17,7 +17,7 @@ RECIPES = [path.stem for path in FILES]
 # The factors of a published run: each recipe must say of each where its option comes from.
 FACTORS = {
     *("model", "init", "objective", "teacher", "optim", "schedule", "batch"),
-    *("magnification", "resolution", "augmentation", "foreground", "region"),
+    *("magnification", "resolution", "augmentation", "foreground", "patch_filter", "region"),
 }
 # In a recipe a duration follows from the recipe's own length, and the rules of scaling from its method: set beside the options of a group.
 BESIDE = {
@@ -126,7 +126,8 @@ def test_midnight_is_dinov2s_giant_with_what_it_changed():
     different = {key for key, value in flatten(config).items() if flatten(parent).get(key, ...) != value}
     assert different == {
         *("model.name", "init.pretrained", "objective.spread.kind", "augmentation.hed.p", "augmentation.hed.sigma"),
-        *("data.foreground.method", "data.foreground.min_tissue", "batch.size", "train.patches", "optim.base_lr"),
+        *(f"patch_filter.{key}" for key in ("_target_", "least", "hue", "saturation", "value")),
+        *("batch.size", "train.patches", "optim.base_lr"),
         *("objective.warmup_teacher_fraction", "optim.freeze_last_layer", "schedule.warmup"),
     }
 

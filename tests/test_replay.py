@@ -15,7 +15,7 @@ from pathssl.cli import compose
 from pathssl.data.loader import Loader
 from pathssl.errors import UserError
 from pathssl.records import read_coverage
-from pathssl.replay import find_step
+from pathssl.replay import find_step, summary
 from pathssl.replay_album import draw_step
 from pathssl.run import Failed, run
 from pathssl.training.trainer import Trainer
@@ -55,6 +55,20 @@ def test_a_step_s_patches_are_named_and_come_back_to_the_byte(finished, seen, ca
     assert not caplog.records
     total = read_coverage(finished)["total"]
     assert (total["patches"], total["slides"]) == (64, len(np.unique(found.data.training_slides)))
+
+
+def test_what_a_filter_turned_down_is_turned_down_again(small, seen):
+    settings = ["patch_filter=hsv", "patch_filter.least=0.8", "magnification=continuous", "magnification.mpp=[0.5,1,2]"]
+    finished = run(compose([*small, *settings, "magnification.weight=[1,2]", "data.weight_by=tissue"]), "default")
+    turned_down = 0
+    for step, pixels in seen.items():
+        found = find_step(finished, step)
+        assert np.array_equal(found.pixels(), pixels)
+        turned_down += sum(row["redraws"] for row in found.rows())
+    coverage = read_coverage(finished)
+    assert turned_down == coverage["turned_down"] > 10
+    assert [row["mpp"] for row in coverage["magnifications"]] == [[0.5, 1], [1, 2]]
+    assert "turned down by patch_filter=hsv (at least 80%" in summary(find_step(finished, 1))
 
 
 def test_a_step_as_pictures(finished, tmp_path):

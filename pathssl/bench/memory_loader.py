@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from pathssl.data.loader import Batch
+from pathssl.data.magnification import Magnification
 from pathssl.data.patches import Patches
 from pathssl.data.sampling import Draws
 
@@ -31,11 +32,14 @@ class MemoryLoader:
         self.before_the_first: Callable[[], None] = lambda: None
         self.seconds = 0.0
         sampler = SimpleNamespace(
-            index=_OneSlide(), mpp=np.ones(1), slides=[np.zeros(1, np.int64)], patch_px=pixels.shape[1]
+            index=_OneSlide(),
+            magnification=Magnification([1.0], [1.0], False),
+            slides=[np.zeros(1, np.int64)],
+            patch_px=pixels.shape[1],
         )
         self.reader = SimpleNamespace(sampler=sampler)
         none = np.zeros(len(pixels), np.int64)
-        self._patches = Patches(pixels, Draws(none, none, none, np.ones(len(pixels)), seeds, none))
+        self._patches = Patches(pixels, Draws(none, none, none, np.ones(len(pixels)), seeds, none, none))
 
     def batches(self, first: int, last: int) -> Iterator[Batch]:
         since = 0.0

@@ -3,16 +3,18 @@
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from pathssl.data.sampling import Draws, Sampler
+from pathssl.errors import UserError
 from pathssl.slides.slide import Slide, SlideError
 
 log = logging.getLogger(__name__)
-_MAX_REDRAWS = 20
+_MAX_REDRAWS = 20  # of a patch that cannot be read
+_MAX_TURNED_DOWN = 2000  # of its draws, by the filter
 _RETRY_S = (0.5, 2.0, 8.0)
 
 
@@ -32,12 +34,20 @@ class Patches:
 class PatchReader:
     """Reads the patches of a run by number. Keeps at most `open_slides` slides open (least recently used leave first).
 
+    accepts: says of pixels (P, P, 3) whether a patch is taken; None: all are.
     broken: {(index, redraw): reason} of patches that are not even to be tried, because reading them ends the process.
     mark: two numbers that always say which (index, redraw) is being read; one is below 0 where it is none.
     """
 
-    def __init__(self, sampler: Sampler, *, seed: int, open_slides: int):
-        self.sampler, self.seed, self.open_slides = sampler, seed, open_slides
+    def __init__(
+        self,
+        sampler: Sampler,
+        *,
+        seed: int,
+        open_slides: int,
+        accepts: Callable[[np.ndarray], bool] | None = None,
+    ):
+        self.sampler, self.seed, self.open_slides, self.accepts = sampler, seed, open_slides, accepts
         self.broken: dict[tuple[int, int], str] = {}
         self.mark: np.ndarray = np.zeros(2, np.int64)
         self._open: OrderedDict[int, Slide] = OrderedDict()
@@ -45,9 +55,9 @@ class PatchReader:
     def read(self, indices: np.ndarray, out: Sequence[np.ndarray] | None = None, *, singly: bool = False) -> Patches:
         """Patches number `indices`, into the n arrays (P, P, 3) of `out` where given.
 
-        Patches of one region are read together, unless `singly`. A patch that cannot be decoded is replaced by the next draw of its
-        own counter, and recorded; a fault that may pass (network, file server) is retried and then raised, so that the run stops and
-        can be resumed.
+        Patches of one region are read together, unless `singly`. A patch that cannot be decoded, or that is not accepted, is replaced by
+        the next draw of its own counter; the former is recorded. A fault that may pass (network, file server) is retried and then raised,
+        so that the run stops and can be resumed.
         """
         size = self.sampler.patch_px
         pixels = np.empty((len(indices), size, size, 3), np.uint8) if out is None else out
@@ -60,11 +70,22 @@ class PatchReader:
                 [(int(k), x0.tolist(), y0.tolist(), float(mpp)) for k, x0, y0, mpp in places], size
             )
         for rows in groups:
-            if len(rows) == 1 or singly or not self._read_region(indices, draws, rows, pixels):
-                for row in rows:
-                    self._read_one(indices[row], draws, row, pixels[row], replaced)
+            read = len(rows) > 1 and not singly and self._read_region(indices, draws, rows, pixels)
+            for row in rows:
+                self._settle(indices[row], draws, row, pixels[row], replaced, is_read=read)
         self._at(-1, -1)
         return Patches(pixels, draws, sorted(replaced, key=lambda fault: fault[0]))
+
+    def turns_down(self, draws: Draws, row: int) -> bool:
+        """Whether a patch can be read and is not accepted."""
+        pixels = np.empty((self.sampler.patch_px, self.sampler.patch_px, 3), np.uint8)
+        k = int(draws.slide[row])
+        try:
+            self._pixels(k, [int(draws.x0[row])], [int(draws.y0[row])], float(draws.mpp[row]), [pixels])
+        except SlideError:
+            self._close(k)
+            return False
+        return self.accepts is not None and not self.accepts(pixels)
 
     def _read_region(self, indices: list[int], draws: Draws, rows: list[int], pixels: Sequence[np.ndarray]) -> bool:
         """False where some part of the region cannot be decoded: then each patch has to be looked at by itself, so that which ones are
@@ -80,25 +101,34 @@ class PatchReader:
             return False
         return True
 
-    def _read_one(self, index: int, draws: Draws, row: int, pixels: np.ndarray, replaced: list) -> None:
-        """Reads patch `index` into `pixels`; where it has to be replaced, `draws` and `replaced` say so."""
-        for redraw in range(_MAX_REDRAWS + 1):
-            k = int(draws.slide[row])
+    def _settle(self, index: int, draws: Draws, row: int, pixels: np.ndarray, replaced: list, *, is_read: bool) -> None:
+        """Reads patch `index` into `pixels`, unless it is there; where it has to be replaced, `draws` and `replaced` say so."""
+        failed = turned_down = 0
+        while True:
+            redraw, k = failed + turned_down, int(draws.slide[row])
             try:
-                self._at(index, redraw)
-                if (index, redraw) in self.broken:
-                    raise SlideError(self.broken[index, redraw])
-                self._pixels(k, [int(draws.x0[row])], [int(draws.y0[row])], float(draws.mpp[row]), [pixels])
-                return
+                if not is_read:
+                    self._at(index, redraw)
+                    if (index, redraw) in self.broken:
+                        raise SlideError(self.broken[index, redraw])
+                    self._pixels(k, [int(draws.x0[row])], [int(draws.y0[row])], float(draws.mpp[row]), [pixels])
+                is_read = False
+                if self.accepts is None or self.accepts(pixels):
+                    return
+                turned_down += 1
             except SlideError as error:
                 self._close(k)
                 name = self.sampler.index.paths[k]
                 last = str(error).removeprefix(f"{self.sampler.index.root / name}: ")
                 replaced.append((index, name, last))
-                draws.overwrite(row, self.sampler.sample(self.seed, np.array([index]), redraw + 1))
-        raise SlideError(
-            f"Patch {index} could not be read in {_MAX_REDRAWS + 1} draws; the last reason: {name}: {last}"
-        )
+                failed += 1
+            if failed > _MAX_REDRAWS:
+                raise SlideError(f"Patch {index} could not be read in {failed} draws; the last reason: {name}: {last}")
+            if turned_down == _MAX_TURNED_DOWN:
+                raise UserError(
+                    f"{self.accepts} turned down {turned_down:,} draws for patch {index}: ask for less, or take patch_filter=none."
+                )
+            draws.overwrite(row, self.sampler.sample(self.seed, np.array([index]), redraw + 1))
 
     def _at(self, index: int, redraw: int) -> None:
         self.mark[0], self.mark[1] = index, redraw

@@ -111,7 +111,7 @@ def speed(config: Mapping[str, Any], data: "Data", four: Mapping[str, Any]) -> C
     """Patches a second on one core, as configured, and what would raise it. four: the settings of region=four."""
     from pathssl.slides.fault import SlideError
 
-    alone = config["region"]["patches"] == 1
+    alone = config["region"]["patches"] == 1 and config["data"]["limit"]["patches"] is None
     try:
         rate = within(_READ_LIMIT_S, lambda: _rate(config, data, config["region"]))
         rate_four = within(_READ_LIMIT_S, lambda: _rate(config, data, four)) if alone else None
@@ -156,20 +156,10 @@ def _advice(
 def _rate(config: Mapping[str, Any], data: "Data", region: Mapping[str, Any]) -> float:
     """Patches a second through the loader, in this process, after a first chunk that is not counted."""
     from pathssl.data.loader import Loader
-    from pathssl.data.patches import PatchReader
-    from pathssl.data.sampling import Region, Sampler
+    from pathssl.data.sampling import Region
 
-    sampler = Sampler(
-        data.index,
-        slides=data.training_slides,
-        **config["magnification"],
-        patch_px=config["resolution"]["patch_px"],
-        min_tissue=config["data"]["foreground"]["min_tissue"],
-        batch_size=_BATCH,
-        region=Region(**region),
-    )
-    chunk = sampler.chunk_batches
-    reader = PatchReader(sampler, seed=config["seed"], open_slides=config["loader"]["open_slides"])
+    sampler = data.sampler_with(batch_size=_BATCH, region=Region(**region))
+    chunk, reader = sampler.chunk_batches, data.reader(config["seed"], sampler)
     batches = Loader(reader, workers=0, prefetch=1).batches(0, _MANY * chunk)
     with closing(batches):
         for _ in range(chunk):
@@ -205,7 +195,10 @@ def _resampled(data: "Data") -> str:
     import numpy as np
 
     parts = []
-    for mpp, usable in zip(data.sampler.mpp, data.sampler.slides, strict=True):
+    asked = data.sampler.magnification
+    if asked.continuous:
+        return " (with magnification.continuous nearly all patches are resampled)"
+    for mpp, usable in zip(asked.mpp, data.sampler.slides, strict=True):
         _, ratio = data.index.source(usable, np.full(len(usable), mpp))
         if (between := ratio != 1).any():
             pixels = (ratio[between] ** 2).mean()

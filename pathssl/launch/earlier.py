@@ -23,6 +23,7 @@ _STEP = (
     "augmentation",
     "resolution",
     "magnification",
+    "patch_filter",
     "region",
     "loader",
     "parallel",

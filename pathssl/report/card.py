@@ -12,7 +12,7 @@ from pathssl.report.leaks import MARK, copies_text, is_of, leaks_text
 
 # What made the encoder: the groups of the config that the card gives in full.
 _RECIPE = ("seed", "model", "init", "objective", "teacher", "optim", "schedule", "batch", "augmentation")
-_RECIPE += ("magnification", "resolution", "region")
+_RECIPE += ("magnification", "patch_filter", "resolution", "region")
 _PACKAGES = ("torch", "timm", "numpy", "safetensors", "openslide-python", "tifffile")
 UNKNOWN_LICENCE = "unknown; see the slides' terms"
 
@@ -84,7 +84,10 @@ def _initialisation(init: Mapping[str, Any]) -> str:
 
 def _how(config: Mapping[str, Any], folder: str, features: int) -> str:
     size, look = config["resolution"]["global_px"], config["augmentation"]
-    mpp = " or ".join(f"{value:g}" for value in config["magnification"]["mpp"])
+    asked = config["magnification"]
+    mpp = " or ".join(f"{value:g}" for value in asked["mpp"])
+    if asked.get("continuous"):
+        mpp = f"{asked['mpp'][0]:g} to {asked['mpp'][-1]:g}"
     return f"""```python
 import timm
 

@@ -83,10 +83,11 @@ def coverage(study: Study, compared: list[Run]) -> list[Covered]:
 
 def _means(tables: list[dict]) -> list[dict]:
     """The rows of coverage.json, each number averaged; magnifications that gave no patch in any run are left out."""
-    by_mpp: dict[float | None, list[dict]] = {}
+    by_mpp: dict[float | tuple[float, ...] | None, list[dict]] = {}
     for table in tables:
         for row in table["magnifications"]:
-            by_mpp.setdefault(row["mpp"], []).append(row)
+            mpp = row["mpp"]  # or the ends of an interval
+            by_mpp.setdefault(tuple(mpp) if isinstance(mpp, list) else mpp, []).append(row)
     by_mpp = {mpp: rows for mpp, rows in sorted(by_mpp.items()) if any(row["patches"] for row in rows)}
     if len(by_mpp) > 1:
         by_mpp[None] = [table["total"] for table in tables]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Sequence
 
 from pathssl.records import NULLS
 from pathssl.report import words
@@ -54,8 +55,18 @@ def runs_csv(study: Study) -> str:
 
 def coverage_csv(slides: Account) -> str:
     """One line for each arm and magnification (empty: all of them), with means over the arm's runs."""
-    lines = [{"arm": arm, "runs": one.runs} | row for one in slides.covered for arm in one.arms for row in one.rows]
+    lines = [
+        {"arm": arm, "runs": one.runs} | row | {"mpp": _ends(row["mpp"])}
+        for one in slides.covered
+        for arm in one.arms
+        for row in one.rows
+    ]
     return csv_text(lines)
+
+
+def _ends(mpp: float | Sequence[float] | None) -> float | str | None:
+    """An interval as 0.25-0.5."""
+    return mpp if mpp is None or isinstance(mpp, int | float) else "-".join(f"{m:g}" for m in mpp)
 
 
 def faults_csv(slides: Account) -> str:

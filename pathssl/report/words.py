@@ -1,6 +1,6 @@
 """How numbers, metrics and arms are written for people."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # it brings SciPy, a second that `status` need not wait
@@ -83,9 +83,12 @@ def compact(value: float) -> str:
     return f"{value:g}".replace("-", "−")
 
 
-def magnification(mpp: float | None) -> str:
-    """0.5 µm/px (20×), as a scanner's objective of 10 / mpp would give it; None is all of them together."""
-    return "all" if mpp is None else f"{mpp:g} µm/px ({10 / mpp:.3g}×)"
+def magnification(mpp: float | Sequence[float] | None) -> str:
+    """0.5 µm/px (20×), as a scanner's objective of 10 / mpp would give it; 0.25–0.5 µm/px (40–20×) for an interval; None: all together."""
+    if mpp is None:
+        return "all"
+    ends = [mpp] if isinstance(mpp, int | float) else mpp
+    return f"{'–'.join(f'{m:g}' for m in ends)} µm/px ({'–'.join(f'{10 / m:.3g}' for m in ends)}×)"
 
 
 def quantity(value: float) -> str:

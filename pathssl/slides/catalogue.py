@@ -3,7 +3,6 @@
 import csv
 import glob
 import math
-import re
 from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,35 +10,53 @@ from pathlib import Path
 import pyarrow.parquet
 
 from pathssl.errors import UserError
+from pathssl.slides.dicom import one_a_series, titles
 from pathssl.slides.remote import listing
 from pathssl.slides.remote.address import is_url, scheme_of
 from pathssl.slides.remote.cache import SlideCache
 from pathssl.slides.remote.place import Place
+from pathssl.slides.tcga import barcode, chosen
 
 SUFFIXES = (
     *(".svs", ".tif", ".tiff", ".btf", ".ndpi", ".mrxs", ".scn"),
     *(".dcm", ".vms", ".vmu", ".svslide", ".bif", ".czi"),
 )
-_TCGA = re.compile(r"TCGA-([0-9A-Z]{2})-[0-9A-Z]{4}", re.IGNORECASE)
+SPLITS = ("train", "held_out", "ignore", "")
 _UNKNOWN_SITE = "unknown"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One slide: its path relative to the root, and who it belongs to. `mpp` is what the manifest says, or None."""
+    """One slide: its path relative to the root, who it belongs to, and what the manifest says of it.
+
+    mpp: None where nothing is said. split: train, held_out, or empty where nothing is said. weight: by which it is drawn.
+    """
 
     path: str
     mpp: float | None
     case: str
     site: str
+    split: str = ""
+    weight: float = 1.0
+
+    @property
+    def said(self) -> tuple[str, str, str, float]:
+        """What may change while the file stays what it is."""
+        return self.case, self.site, self.split, self.weight
 
 
 def list_slides(
-    path: Path | str | None, manifest: Path | str | None, mirrors: SlideCache | None = None
+    path: Path | str | None,
+    manifest: Path | str | None,
+    *,
+    mirrors: SlideCache | None = None,
+    tcga: str | None = None,
 ) -> tuple[Path | Place, list[Entry]]:
     """(root, slides sorted by path) for a folder (searched with all its subfolders), a single file, or a glob; or the URL of one.
 
     mirrors: where slides by URL are kept on this machine. Without a path the manifest names slides by their URLs.
+    manifest: says more of slides, and which to ignore; slides that it does not name are there all the same.
+    tcga: of TCGA's slides only this kind; see `tcga.chosen`.
     """
     if is_url(manifest):
         manifest = listing.local_copy(manifest, mirrors)
@@ -50,9 +67,11 @@ def list_slides(
         names = [file.relative_to(root).as_posix() for file in files]
     if not names:
         raise UserError(f"No slides found in {path}: looked for {' '.join(SUFFIXES)} files. Set data.path.")
-    entries = {name: Entry(name, None, *_case_and_site(Path(name).stem)) for name in sorted(names)}
+    entries = {name: Entry(name, None, *_case_and_site(title)) for name, title in titles(sorted(names)).items()}
     if manifest is not None:
         _annotate(entries, root, Path(manifest))
+    if tcga is not None:
+        entries = {name: entries[name] for name in sorted(chosen(entries, tcga))}
     return root, list(entries.values())
 
 
@@ -66,20 +85,29 @@ def _by_url(path: str | None, manifest: Path | str | None, mirrors: SlideCache) 
     return listing.find(path, mirrors, SUFFIXES)
 
 
-def _find(path: str) -> tuple[Path, list[Path]]:
+def root_of(path: Path | str) -> Path:
+    """The folder that slides are named relative to."""
     given = Path(path)
     if given.is_dir() and given.suffix.lower() not in SUFFIXES:
-        found = (file for file in given.rglob("*") if file.is_file())
-        return given.resolve(), [given.resolve() / file.relative_to(given) for file in found if _is_slide(file)]
+        return given.resolve()
     if given.is_file():
-        return given.resolve().parent, [given.resolve()]
-    if glob.has_magic(path):
-        fixed = Path(*given.parts[: _first_magic(given)])
-        found = [Path(name) for name in glob.glob(path, recursive=True)]
-        return fixed.resolve(), [fixed.resolve() / file.relative_to(fixed) for file in found if _is_slide(file)]
+        return given.resolve().parent
+    if glob.has_magic(str(path)):
+        return Path(*given.parts[: _first_magic(given)]).resolve()
     raise UserError(
         f"There is nothing at data.path={path}: give a folder of slides, one slide, or a glob like slides/*.svs."
     )
+
+
+def _find(path: str) -> tuple[Path, list[Path]]:
+    given, root = Path(path), root_of(path)
+    if given.is_file():
+        return root, [given.resolve()]
+    if given.is_dir() and given.suffix.lower() not in SUFFIXES:
+        fixed, found = given, (file for file in given.rglob("*") if file.is_file())
+    else:
+        fixed, found = Path(*given.parts[: _first_magic(given)]), map(Path, glob.glob(path, recursive=True))
+    return root, [root / file.relative_to(fixed) for file in one_a_series(filter(_is_slide, found))]
 
 
 def _first_magic(path: Path) -> int:
@@ -92,8 +120,8 @@ def _is_slide(file: Path) -> bool:
 
 def _case_and_site(stem: str) -> tuple[str, str]:
     """TCGA barcodes name the case (12 characters) and the tissue source site (2); other names are their own case."""
-    if barcode := _TCGA.match(stem):
-        return barcode[0].upper(), barcode[1].upper()
+    if known := barcode(stem):
+        return known.case, known.site
     return stem, _UNKNOWN_SITE
 
 
@@ -111,16 +139,20 @@ def _rows(manifest: Path) -> list[dict[str, str]]:
     if "slide" not in columns:
         raise UserError(
             f"The manifest {manifest} has the columns {', '.join(columns) or 'none'}: it needs the "
-            "column slide, and may have mpp, case and site."
+            "column slide, and may have mpp, case, site, split and weight."
         )
     return [{name: "" if value is None else str(value).strip() for name, value in row.items()} for row in rows]
 
 
 def _annotate(entries: dict[str, Entry], root: Path | Place, manifest: Path) -> None:
-    """Puts the manifest's facts into `entries`. It names slides by path, or by file name or stem where those do."""
+    """Puts the manifest's facts into `entries`, and takes out what it says to ignore.
+
+    It names slides by path, or by file name or stem where those do; those of DICOM also by their folder.
+    """
     short_names = defaultdict(list)
-    for path in entries:
-        for short in {Path(path).name, Path(path).stem}:
+    for path, title in titles(entries).items():
+        folder = {Path(path).parent.as_posix()} if title == Path(path).parent.name else set()
+        for short in {Path(path).name, Path(path).stem, title} | folder:
             short_names[short].append(path)
     seen = set()
     for row in _rows(manifest):
@@ -134,20 +166,44 @@ def _annotate(entries: dict[str, Entry], root: Path | Place, manifest: Path) -> 
             )
         seen.add(found[0])
         entry = entries[found[0]]
-        case, site = row.get("case") or entry.case, row.get("site") or entry.site
-        entries[found[0]] = replace(entry, mpp=_mpp(row, manifest), case=case, site=site)
+        entries[found[0]] = replace(
+            entry,
+            mpp=_number(row, "mpp", manifest, default=None),
+            case=row.get("case") or entry.case,
+            site=row.get("site") or entry.site,
+            split=_split(row, manifest),
+            weight=_number(row, "weight", manifest, default=1.0, zero=True),
+        )
+    for name in [name for name, entry in entries.items() if entry.split == "ignore"]:
+        del entries[name]
+    if not entries:
+        raise UserError(f"The manifest {manifest} says to ignore every slide.")
 
 
-def _mpp(row: dict[str, str], manifest: Path) -> float | None:
-    text = row.get("mpp", "")
+def _split(row: dict[str, str], manifest: Path) -> str:
+    text = row.get("split", "")
+    if text not in SPLITS:
+        raise UserError(
+            f"The manifest {manifest} gives {row['slide']} the split {text!r}: it must be train, held_out (never trained on), ignore "
+            "(left out), or empty (data.held_out decides)."
+        )
+    return text
+
+
+def _number(
+    row: dict[str, str], column: str, manifest: Path, *, default: float | None, zero: bool = False
+) -> float | None:
+    """`default` where the column is not there or empty. It may be 0 where `zero`."""
+    text = row.get(column, "")
     if text in ("", "nan"):
-        return None
+        return default
     try:
         value = float(text)
     except ValueError:
         value = math.nan
-    if not (math.isfinite(value) and value > 0):
+    if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
+        least = "0 or more (0: never drawn)" if zero else "above 0 (um per px)"
         raise UserError(
-            f"The manifest {manifest} gives {row['slide']} the mpp {text!r}: it must be a number above 0 (um per px)."
+            f"The manifest {manifest} gives {row['slide']} the {column} {text!r}: it must be a number {least}."
         )
     return value

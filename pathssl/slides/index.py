@@ -10,7 +10,9 @@ INDEX.part<k>of<n>.jsonl   what a job that looks at a part of the slides has fou
 
 import hashlib
 import json
+import logging
 import os
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -21,7 +23,7 @@ from tqdm import tqdm
 
 from pathssl.errors import UserError
 from pathssl.files import atomic_folder
-from pathssl.slides.catalogue import Entry, list_slides
+from pathssl.slides.catalogue import Entry, list_slides, root_of
 from pathssl.slides.findings import Findings
 from pathssl.slides.foreground import METHODS
 from pathssl.slides.progress import Progress
@@ -33,6 +35,10 @@ from pathssl.slides.slide import READERS
 from pathssl.slides.slide_index import VERSION, SlideIndex
 from pathssl.slides.survey import Fault, Job, survey_all
 
+log = logging.getLogger(__name__)
+
+_SAY_EVERY_S = 60.0
+
 __all__ = ["SlideIndex", "build_index", "survey_part"]
 
 
@@ -42,6 +48,8 @@ def build_index(
     cache: Path,
     manifest: Path | str | None,
     mirrors: SlideCache | None = None,
+    tcga: str | None = None,
+    rescan: bool = True,
     reader: str,
     method: str,
     thumbnail_mpp: float,
@@ -54,12 +62,16 @@ def build_index(
 
     Slides that are known and unchanged are not looked at again; a build that was killed goes on. Slides that cannot be
     used are quarantined with the reason. UserError where no slide is left, and then nothing stays behind.
-    path: a folder, a slide or a glob, or the URL of one. manifest, mirrors: see `list_slides`. method, thumbnail_mpp: how tissue is found.
+    path: a folder, a slide or a glob, or the URL of one. manifest, mirrors, tcga: see `list_slides`. method, thumbnail_mpp: how tissue is
+    found. rescan: look whether slides have come, changed or gone (by URL always); without, an index that is there is taken as it is and no
+    slide is touched.
     cell_um: the side of a cell; min_tissue: the least tissue of a cell to draw patches from. workers: processes; 0
     works in this one, None takes one per core.
     """
     settings = _settings(reader, method, thumbnail_mpp, cell_um, min_tissue)
-    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, mirrors, settings)
+    if not rescan and (index := _as_it_is(path, Path(cache), manifest, tcga, settings)) is not None:
+        return index
+    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, mirrors, tcga, settings)
     index = _load(folder, root)
     if index is not None and _is_current(index, entries, fingerprints):
         return index
@@ -69,7 +81,10 @@ def build_index(
     try:
         for file in sorted(folder.parent.glob(f"{folder.name}.part*of*.jsonl")):
             _take_over(file, found, {"version": VERSION, **settings})
-        findings = Findings(found, _load(folder, root), fingerprints)  # another process may have built it
+        before = _load(folder, root) or _of_another_threshold(
+            folder, root, settings
+        )  # another process may have built it
+        findings = Findings(found, before, fingerprints, settings["min_tissue"])
         _survey(findings, root, entries, settings, workers, progress)
         findings.refuse_nothing_usable()
         with atomic_folder(folder) as target:
@@ -93,6 +108,7 @@ def survey_part(
     cache: Path,
     manifest: Path | str | None,
     mirrors: SlideCache | None = None,
+    tcga: str | None = None,
     reader: str,
     method: str,
     thumbnail_mpp: float,
@@ -106,12 +122,14 @@ def survey_part(
     """
     number, count = part
     settings = _settings(reader, method, thumbnail_mpp, cell_um, min_tissue)
-    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, mirrors, settings)
+    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, mirrors, tcga, settings)
     own = list(entries)[number - 1 :: count]
     folder.parent.mkdir(parents=True, exist_ok=True)
     found = Progress(folder.with_name(f"{folder.name}.part{number}of{count}.jsonl"), {"version": VERSION, **settings})
     try:
-        findings = Findings(found, _load(folder, root), {name: fingerprints[name] for name in own})
+        findings = Findings(
+            found, _load(folder, root), {name: fingerprints[name] for name in own}, settings["min_tissue"]
+        )
         _survey(findings, root, {name: entries[name] for name in own}, settings, workers, progress)
         if not found.slides():
             found.remove()
@@ -121,13 +139,39 @@ def survey_part(
     return len(own), [(name, outcome.reason) for name, outcome in outcomes.items() if isinstance(outcome, Fault)]
 
 
+def _as_it_is(
+    path: Path | str, cache: Path, manifest: Path | str | None, tcga: str | None, settings: dict
+) -> SlideIndex | None:
+    """The index that was built last, if there is one and the manifest has not been touched since; None for URLs, which are asked."""
+    if path is None or is_url(path) or is_url(manifest):
+        return None
+    root = root_of(path)
+    folder = cache / _folder_name(path, manifest, tcga, root, settings)
+    built = folder / "index.json"
+    if not built.is_file() or (manifest is not None and os.stat(manifest).st_mtime_ns > os.stat(built).st_mtime_ns):
+        return None
+    index = SlideIndex.load(folder, root)
+    if index.unreachable:  # they may be back
+        return None
+    log.info(
+        "%d slides are taken as the index has them; `python -m pathssl index` looks for new, changed and lost ones.",
+        len(index),
+    )
+    return index
+
+
 def _asked(
-    path: Path | str | None, cache: Path, manifest: Path | str | None, mirrors: SlideCache | None, settings: dict
+    path: Path | str | None,
+    cache: Path,
+    manifest: Path | str | None,
+    mirrors: SlideCache | None,
+    tcga: str | None,
+    settings: dict,
 ) -> tuple[Path | Place, dict[str, Entry], dict[str, str], Path]:
     """The slides' root, the slides and their fingerprints by name, and the index's folder."""
-    root, listed = list_slides(path, manifest, mirrors)
+    root, listed = list_slides(path, manifest, mirrors=mirrors, tcga=tcga)
     entries = {entry.path: entry for entry in listed}
-    return root, entries, _fingerprints(root, entries), cache / _folder_name(path, manifest, root, settings)
+    return root, entries, _fingerprints(root, entries), cache / _folder_name(path, manifest, tcga, root, settings)
 
 
 def _survey(
@@ -141,11 +185,16 @@ def _survey(
     """Looks at those of `entries` that nothing is known of."""
     jobs = [Job(name, root / name, entries[name].mpp, **settings) for name in findings.missing()]
     workers = len(os.sched_getaffinity(0)) if workers is None else workers
-    known = len(entries) - len(jobs)
-    with tqdm(total=len(entries), initial=known, desc="index", unit="slide", disable=not progress) as bar:
-        for job, outcome in survey_all(jobs, workers):
+    known, total, began_s = len(entries) - len(jobs), len(entries), time.monotonic()
+    said_s = began_s
+    with tqdm(total=total, initial=known, desc="index", unit="slide", disable=not progress) as bar:
+        for done, (job, outcome) in enumerate(survey_all(jobs, workers), known + 1):
             findings.add(job.name, outcome)
             bar.update()
+            if not progress and (now_s := time.monotonic()) - said_s >= _SAY_EVERY_S:  # a job's log wants to know too
+                said_s = now_s
+                meter = tqdm.format_meter(done, total, now_s - began_s, ncols=0, unit="slide", initial=known)
+                log.info("index: %s", meter)
 
 
 def _take_over(file: Path, found: Progress, header: dict) -> None:
@@ -178,13 +227,16 @@ def _settings(reader: str, method: str, thumbnail_mpp: float, cell_um: float, mi
     return settings
 
 
-def _folder_name(path: Path | str | None, manifest: Path | str | None, root: Path | Place, settings: dict) -> str:
+def _folder_name(
+    path: Path | str | None, manifest: Path | str | None, tcga: str | None, root: Path | Place, settings: dict
+) -> str:
     """A name of its own for each question, so that studies with other settings do not undo each other's index."""
     asked = [
         *(given if given is None or is_url(given) else os.path.abspath(given) for given in (path, manifest)),
         VERSION,
         settings,
     ]
+    asked += [] if tcga is None else [tcga]
     return f"{root.name}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:10]}"
 
 
@@ -206,13 +258,21 @@ def _load(folder: Path, root: Path | Place) -> SlideIndex | None:
     return SlideIndex.load(folder, root) if (folder / "index.json").is_file() else None
 
 
+def _of_another_threshold(folder: Path, root: Path, settings: dict) -> SlideIndex | None:
+    """An index of these slides that differs in min_tissue alone: its slides need not be looked at again."""
+    for file in sorted(folder.parent.glob(f"{root.name}-*/index.json")):
+        facts = json.loads(file.read_text())
+        alike = {**facts["settings"], "min_tissue": settings["min_tissue"]} == settings
+        if alike and (facts.get("version"), facts["root"]) == (VERSION, str(root)):
+            return SlideIndex.load(file.parent, root)
+    return None
+
+
 def _is_current(index: SlideIndex, entries: dict[str, Entry], fingerprints: dict[str, str]) -> bool:
     faulty = dict(zip((name for name, _ in index.quarantined), index.quarantine_fingerprints, strict=True))
     usable = dict(zip(index.paths, index.fingerprints, strict=True))
-    owners = list(zip(index.case, index.site, strict=True))
-    return usable | faulty == fingerprints and owners == [
-        (entries[name].case, entries[name].site) for name in index.paths
-    ]
+    said = list(zip(index.case, index.site, index.split, index.weight.tolist(), strict=True))
+    return usable | faulty == fingerprints and said == [entries[name].said for name in index.paths]
 
 
 def _write(folder: Path, root: Path | Place, settings: dict, entries: dict[str, Entry], findings: Findings) -> None:
@@ -234,6 +294,8 @@ def _write(folder: Path, root: Path | Place, settings: dict, entries: dict[str, 
                     "fingerprint": fingerprint,
                     "case": entry.case,
                     "site": entry.site,
+                    "split": entry.split,
+                    "weight": entry.weight,
                     "width": int(file.levels["width"][0]),
                     "height": int(file.levels["height"][0]),
                     "mpp": finding.mpp,

@@ -22,6 +22,7 @@ JPEG = 7
 APERIO_JPEG2000_YCBCR = 33003  # a code stream of YCbCr samples, whose conversion the decoder must know of
 APERIO_JPEG2000 = 33005
 _RGB, _YCBCR = 2, 6
+_ORIENTATION = 274
 _CONVERTING_CODECS = (JPEG, APERIO_JPEG2000_YCBCR, 50001)  # 50001 WebP: their decoders give RGB
 PLAUSIBLE_MPP = (0.02, 100.0)  # outside of it resolution tags describe a screen or a printer (72 dpi is 353 um)
 NOMINAL_TILE_PX = (256, 256)
@@ -169,9 +170,16 @@ def _level_pages(file: tifffile.TiffFile) -> list[tifffile.TiffPage]:
 
 
 def _level(file: tifffile.TiffFile, page: tifffile.TiffPage, size: int, number: int) -> TiffLevel:
-    if page.samplesperpixel != 3 or page.bitspersample != 8 or page.planarconfig != 1 or page.ndim != 3:
+    if page.samplesperpixel != 3 or page.bitspersample != 8:
         raise SlideError(
-            f"its pixels are {page.samplesperpixel} channels of {page.bitspersample} bits; only 8-bit RGB can be read"
+            f"its pixels are {page.samplesperpixel} channels of {page.bitspersample} bits; only 8-bit RGB can be read. Convert it: "
+            "transparency over white, 16 bits to 8"
+        )
+    if page.planarconfig != 1 or page.ndim != 3:
+        raise SlideError("its colours lie in planes of their own; only RGB pixel by pixel can be read. Convert it")
+    if (turned := page.tags.valueof(_ORIENTATION, 1)) != 1:
+        raise SlideError(
+            f"its orientation tag is {turned}, mirrored or turned; only 1, upright, can be read. Convert it"
         )
     if page.photometric != _RGB and not (page.photometric == _YCBCR and page.compression in _CONVERTING_CODECS):
         raise SlideError(f"its colours are {page.photometric.name}; only RGB can be read")

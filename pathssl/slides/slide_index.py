@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pyarrow.parquet
 
 from pathssl.errors import UserError
@@ -30,6 +31,8 @@ class SlideIndex:
     fingerprints: list[str]
     case: list[str]
     site: list[str]
+    split: list[str]  # what the manifest says: see `catalogue.SPLITS`
+    weight: np.ndarray  # float64, of the manifest; 1 where it says nothing
     width: np.ndarray  # int64, level-0 pixels
     height: np.ndarray
     mpp: np.ndarray  # float64, um per level-0 pixel
@@ -61,10 +64,11 @@ class SlideIndex:
                 f"The index of slides in {folder} has version {found}, and this pathssl reads {VERSION}: "
                 "python -m pathssl index builds it anew."
             )
-        table = pyarrow.parquet.read_table(folder / "slides.parquet")
+        # Not `read_table` nor `to_numpy`, which import data sets and pandas: a second and 40 MiB in each worker.
+        table = pyarrow.parquet.ParquetFile(folder / "slides.parquet").read(use_threads=False)
         levels = np.asarray(np.load(folder / "levels.npy", mmap_mode="r"))
-        counts = table["levels"].to_numpy()
-        shape = np.stack([table["rows"].to_numpy(), table["columns"].to_numpy()], axis=1)
+        counts = _numbers(table, "levels")
+        shape = np.stack([_numbers(table, "rows"), _numbers(table, "columns")], axis=1)
         return cls(
             folder=folder,
             root=root if isinstance(root, Place) else Path(root if root is not None else facts["root"]),
@@ -73,22 +77,24 @@ class SlideIndex:
             fingerprints=table["fingerprint"].to_pylist(),
             case=table["case"].to_pylist(),
             site=table["site"].to_pylist(),
-            width=table["width"].to_numpy(),
-            height=table["height"].to_numpy(),
-            mpp=table["mpp"].to_numpy(),
-            tissue_mm2=table["tissue_mm2"].to_numpy(),
+            split=table["split"].to_pylist() if "split" in table.column_names else [""] * len(table),
+            weight=_numbers(table, "weight") if "weight" in table.column_names else np.ones(len(table)),
+            width=_numbers(table, "width"),
+            height=_numbers(table, "height"),
+            mpp=_numbers(table, "mpp"),
+            tissue_mm2=_numbers(table, "tissue_mm2"),
             quarantined=[(path, reason) for path, _, reason in facts["quarantined"]],
             quarantine_fingerprints=[fingerprint for _, fingerprint, _ in facts["quarantined"]],
             downsamples=_by_slide(levels["downsample"], counts, np.inf),
             tile_width=_by_slide(levels["tile_width"], counts, 1),
             tile_height=_by_slide(levels["tile_height"], counts, 1),
             _vendors=table["vendor"].to_pylist(),
-            _file=np.stack([table["file_bytes"].to_numpy(), table["modified_ns"].to_numpy()], axis=1),
+            _file=np.stack([_numbers(table, "file_bytes"), _numbers(table, "modified_ns")], axis=1),
             _levels=levels,
             _levels_start=np.concatenate([[0], np.cumsum(counts)]),
             _shape=shape,
             _tissue_start=np.concatenate([[0], np.cumsum(shape.prod(axis=1))]),
-            _cells_start=np.concatenate([[0], np.cumsum(table["cells"].to_numpy())]),
+            _cells_start=np.concatenate([[0], np.cumsum(_numbers(table, "cells"))]),
             _tissue=np.asarray(np.memmap(folder / "tissue.u8", np.uint8, "r")),
             _cells=np.asarray(np.memmap(folder / "cells.i32", np.int32, "r")),
         )
@@ -174,6 +180,10 @@ class SlideIndex:
     def structure(self, k: int) -> Structure:
         levels = self._levels[self._levels_start[k] : self._levels_start[k + 1]].copy()
         return Structure(self._vendors[k], None, levels, *self._file[k].tolist())
+
+
+def _numbers(table: pyarrow.Table, column: str) -> np.ndarray:
+    return np.from_dlpack(table[column].combine_chunks())
 
 
 def _by_slide(values: np.ndarray, counts: np.ndarray, padding: float) -> np.ndarray:

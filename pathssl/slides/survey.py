@@ -24,6 +24,7 @@ from pathssl.worker import Worker, WorkerDied
 
 LIMIT_S = 1800.0  # for one slide; 100,000 px a side without a pyramid take about a minute from a local disk
 WORK = "pathssl.slides.survey:work"  # what a worker runs
+NO_TISSUE = "it has no tissue"
 _ATTEMPTS = 2  # a worker may also die of its neighbours (memory)
 _PROBES, _PROBE_PX = 3, 32  # windows a side that are read of each level, and their size
 
@@ -75,12 +76,15 @@ def survey(job: Job) -> Finding | Fault:
         return Fault(f"it cannot be read now: {error}", permanent=False)
     rows, columns = (math.ceil(side * slide.mpp / job.cell_um) for side in (slide.height, slide.width))
     tissue = tissue_grid(mask, job.cell_um / thumbnail_mpp, rows, columns)
-    if not (tissue >= job.min_tissue * 255).any():
-        return Fault(
-            f"it has no tissue: no {job.cell_um:g} um cell has {job.min_tissue:.0%}, the best {tissue.max() / 255:.0%}",
-            permanent=True,
-        )
-    return Finding(slide.mpp, tissue, slide.structure)
+    return without_tissue(tissue, job.cell_um, job.min_tissue) or Finding(slide.mpp, tissue, slide.structure)
+
+
+def without_tissue(tissue: np.ndarray, cell_um: float, min_tissue: float) -> Fault | None:
+    """What is wrong with a slide of which no cell has enough tissue."""
+    if (tissue >= min_tissue * 255).any():
+        return None
+    best = tissue.max() / 255
+    return Fault(f"{NO_TISSUE}: no {cell_um:g} um cell has {min_tissue:.0%}, the best {best:.0%}", permanent=True)
 
 
 def _probe(slide: Slide) -> None:

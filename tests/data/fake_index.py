@@ -11,8 +11,10 @@ def fake_index(
     real: SlideIndex,
     tissue: list[np.ndarray],
     *,
-    mpp: float = 0.25,
+    mpp: float | np.ndarray = 0.25,
     cell_um: float = 64.0,
+    case: list[str] | None = None,
+    weight: np.ndarray | None = None,
     downsamples: tuple[float, ...] = (1, 4, 16),
     tile: tuple[int, int] = (256, 256),
     least: float = 0.4,
@@ -20,14 +22,18 @@ def fake_index(
     """A slide for each (rows, columns) uint8 grid in `tissue`, as wide and high as its cells; all else is taken from `real`."""
     shape = np.array([grid.shape for grid in tissue])
     cells = [np.flatnonzero(grid >= least * 255).astype(np.int32) for grid in tissue]
+    mpp = np.full(len(tissue), mpp)
     side_px = cell_um / mpp
     return replace(
         real,
         settings={**real.settings, "cell_um": cell_um},
         paths=[f"slide{k}.tif" for k in range(len(tissue))],
+        case=[f"case{k}" for k in range(len(tissue))] if case is None else case,
+        weight=np.ones(len(tissue)) if weight is None else weight,
         width=np.round(shape[:, 1] * side_px).astype(np.int64),
         height=np.round(shape[:, 0] * side_px).astype(np.int64),
-        mpp=np.full(len(tissue), mpp),
+        mpp=mpp,
+        tissue_mm2=np.array([grid.sum(dtype=np.int64) / 255 * cell_um**2 / 1e6 for grid in tissue]),
         downsamples=np.tile([*downsamples, np.inf], (len(tissue), 1)),
         tile_width=np.tile([tile[0]] * len(downsamples) + [1], (len(tissue), 1)),
         tile_height=np.tile([tile[1]] * len(downsamples) + [1], (len(tissue), 1)),

@@ -38,7 +38,7 @@ def test_advice_names_what_would_raise_the_measured_speed(index, tmp_path, monke
 def test_the_share_of_slides_that_are_resampled_is_said(index, tmp_path):
     _, data = measured(index, tmp_path)
     assert loader._resampled(data) == ""
-    data.sampler.mpp = np.array([0.8])
+    data.sampler.magnification.mpp = np.array([0.8])
     assert "100% of the slides have no level at 0.8 um/px: resampled, from 2.6 times the pixels" in loader._resampled(
         data
     )

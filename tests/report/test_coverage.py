@@ -5,7 +5,9 @@ import pytest
 from fake_study import DEMO, coverage, write_study
 
 from pathssl import records
+from pathssl.report import words
 from pathssl.report.coverage import account
+from pathssl.report.exports import coverage_csv
 from pathssl.report.page import write_report
 from pathssl.report.study import read_study
 
@@ -35,6 +37,21 @@ def test_arms_that_saw_the_same_share_their_rows_and_several_magnifications_have
     [one] = account(study, study.runs).covered
     assert one.arms == list(ARMS)
     assert [(row["mpp"], row["patches"]) for row in one.rows] == [(0.5, 100.5), (1.0, 50), (None, 150.5)]
+
+
+def test_intervals_of_magnification_are_rows_too(tmp_path):
+    def drawn(_):
+        table = coverage({0.25: 100, 0.5: 50})
+        for row, end in zip(table["magnifications"], (0.5, 2.0), strict=True):
+            row["mpp"] = [row["mpp"], end]
+        return table
+
+    study = read_study(study_of(tmp_path, drawn))
+    found = account(study, study.runs)
+    assert [words.magnification(row["mpp"]) for row in found.covered[0].rows] == [
+        *("0.25–0.5 µm/px (40–20×)", "0.5–2 µm/px (20–5×)", "all")
+    ]
+    assert [row["mpp"] for row in csv.DictReader(coverage_csv(found).splitlines())][:3] == ["0.25-0.5", "0.5-2", ""]
 
 
 def test_runs_that_have_not_begun_do_not_dilute_the_means(tmp_path):

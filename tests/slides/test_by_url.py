@@ -128,7 +128,7 @@ def test_an_index_by_url_is_that_of_the_folder(served, server, cache, tmp_path):
 
 def test_slides_are_named_by_globs_files_and_manifests(served, server, cache, tmp_path):
     def names(path, manifest=None):
-        root, entries = list_slides(path, manifest, cache)
+        root, entries = list_slides(path, manifest, mirrors=cache)
         return [str(root / entry.path).removeprefix(f"{server.url}/") for entry in entries], entries
 
     assert names(f"{server.url}/jpeg.tif")[0] == ["jpeg.tif"]
@@ -148,7 +148,7 @@ def test_slides_are_named_by_globs_files_and_manifests(served, server, cache, tm
         (server.url, f"{server.url}/no.csv", "cannot be read: .*no.csv is not there"),
     ):
         with pytest.raises(UserError, match=complaint):
-            list_slides(path, manifest, cache)
+            list_slides(path, manifest, mirrors=cache)
 
 
 @pytest.mark.parametrize(
@@ -168,7 +168,7 @@ def test_urls_that_cannot_be_used_are_refused_and_secrets_not_repeated(url, comp
     real = address.importlib.util.find_spec
     monkeypatch.setattr(address.importlib.util, "find_spec", lambda name: None if name == "adlfs" else real(name))
     with pytest.raises(UserError, match=complaint) as refused:
-        list_slides(url, None, cache)
+        list_slides(url, None, mirrors=cache)
     assert "hush" not in str(refused.value)
 
 

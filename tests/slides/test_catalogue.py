@@ -49,6 +49,16 @@ def test_manifests_are_csv_or_parquet_and_name_slides_by_path_name_or_stem(folde
         assert found == expected
 
 
+def test_a_manifest_gives_split_and_weight_and_takes_out_what_is_to_be_ignored_and_nothing_else(folder, tmp_path):
+    (tmp_path / "m.csv").write_text("slide,split,weight\nb.svs,held_out,\na.TIF,train,0.5\nc,ignore,\n")
+    found = {entry.path: (entry.split, entry.weight) for entry in list_slides(folder, tmp_path / "m.csv")[1]}
+    assert found == {"a.TIF": ("train", 0.5), "b.svs": ("held_out", 1.0), "deep/b.tif": ("", 1.0)}
+    rows = {"slide": ["b.svs", "a.TIF"], "split": [None, "train"], "weight": [0.0, None]}
+    pyarrow.parquet.write_table(pyarrow.table(rows), tmp_path / "m.parquet")
+    found = {entry.path: (entry.split, entry.weight) for entry in list_slides(folder, tmp_path / "m.parquet")[1]}
+    assert found["b.svs"] == ("", 0.0) and found["a.TIF"] == ("train", 1.0) and len(found) == 4
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
@@ -57,6 +67,9 @@ def test_manifests_are_csv_or_parquet_and_name_slides_by_path_name_or_stem(folde
         ("slide,mpp\nb.svs,1\nb.svs,2\n", "'b.svs'.* is there twice"),
         ("slide,mpp\nb.svs,fine\n", "b.svs the mpp 'fine'"),
         ("slide,mpp\nb.svs,-1\n", "b.svs the mpp '-1'"),
+        ("slide,weight\nb.svs,-1\n", "b.svs the weight '-1'.*0 or more"),
+        ("slide,split\nb.svs,test\n", "b.svs the split 'test': it must be train, held_out"),
+        ("slide,split\nb.svs,ignore\na.TIF,ignore\nc,ignore\ndeep/b.tif,ignore\n", "says to ignore every slide"),
         ("name,mpp\nb.svs,1\n", "has the columns name, mpp: it needs the column slide"),
     ],
 )

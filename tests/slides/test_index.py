@@ -257,3 +257,36 @@ def test_real_slides_without_mpp_are_quarantined_until_the_manifest_gives_it(tmp
     index = build(REAL, tmp_path / "cache", manifest)
     assert not index.quarantined
     assert index.case[index.paths.index("tcga-cr-7395-01a-01-ts1.svs")] == "TCGA-CR-7395"
+
+
+def test_without_a_bar_the_log_says_how_long_it_will_take(cohort, tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr(index_module, "_SAY_EVERY_S", 0.0)
+    with caplog.at_level("INFO"):
+        build(cohort(3), tmp_path / "cache")
+    said = [record.message for record in caplog.records if record.message.startswith("index: ")]
+    assert ["1/3 [" in said[0], "2/3 [" in said[1], "3/3 [" in said[2]] == [True] * 3
+    assert all("<" in line and "slide" in line for line in said)  # [elapsed<remaining, slides a second]
+
+
+def test_another_threshold_of_tissue_takes_the_findings_over(cohort, tmp_path, monkeypatch):
+    folder = cohort(3)
+    plain = build(folder, tmp_path / "plain", min_tissue=0.9)
+    write_pyramid(folder / "pale.tif", np.full((600, 600, 3), 244, np.uint8), mpp=0.5)
+    first = build(folder, tmp_path / "cache", min_tissue=0.2)
+    assert [name for name, _ in first.quarantined] == ["pale.tif"]
+    looked_at = []
+    real = index_module.survey_all
+    monkeypatch.setattr(
+        index_module, "survey_all", lambda jobs, n: looked_at.extend(job.name for job in jobs) or real(jobs, n)
+    )
+    strict = build(folder, tmp_path / "cache", min_tissue=0.9)
+    assert looked_at == ["pale.tif"] and strict.folder != first.folder
+    for k in range(3):
+        np.testing.assert_array_equal(strict.cells(k), plain.cells(k))
+        assert len(strict.cells(k)) < len(first.cells(k))
+    bare = folder / "bare.tif"
+    pixels = np.full((600, 600, 3), 244, np.uint8)
+    pixels[300:330, 300:330] = (170, 90, 160)
+    write_pyramid(bare, pixels, mpp=0.5)
+    assert "bare.tif" in build(folder, tmp_path / "cache", min_tissue=0.05).paths
+    assert "no 32 um cell has 100%" in dict(build(folder, tmp_path / "cache", min_tissue=1.0).quarantined)["bare.tif"]

@@ -1,4 +1,6 @@
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -51,3 +53,14 @@ def test_a_loaded_index_and_its_copy_in_a_worker_equal_the_built_one(cohort, tmp
         np.testing.assert_array_equal(other.cells(1), built.cells(1))
     with pytest.raises(UserError, match="no index of slides"):
         SlideIndex.load(tmp_path)
+
+
+def test_an_index_opens_without_what_each_worker_would_have_to_import_for_it(cohort, tmp_path):
+    index = build(cohort(1), tmp_path / "cache")
+    code = (
+        "import sys; from pathssl.slides.slide_index import SlideIndex; index = SlideIndex.load(sys.argv[1]); "
+        "print(len(index), index.weight, {'pandas', 'pyarrow.dataset', 'torch'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, str(index.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.strip() == "1 [1.] set()"
