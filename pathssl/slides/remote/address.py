@@ -58,7 +58,7 @@ _AZ = Scheme(
     denied=("azure.core.exceptions:ClientAuthenticationError",),
     errors=("azure.core.exceptions:AzureError", "aiohttp:ClientError"),
 )
-SCHEMES = {"http": _HTTP, "https": _HTTP, "s3": _S3, "gs": _GS, "gcs": _GS, "az": _AZ, "abfs": _AZ}
+SCHEMES = {"http": _HTTP, "https": _HTTP, "s3": _S3, "gs": _GS, "az": _AZ}
 
 
 def is_url(text: object) -> bool:
