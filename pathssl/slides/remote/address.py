@@ -47,18 +47,18 @@ _GS = Scheme(
     "gs",
     "Credentials come from the environment: GOOGLE_APPLICATION_CREDENTIALS names a key file, or `gcloud auth application-default login` "
     "keeps some; FSSPEC_GS_TOKEN=anon reads a public bucket without any.",
-    denied=("google.auth.exceptions:GoogleAuthError",),
-    errors=("gcsfs.retry:HttpError", "aiohttp:ClientError"),
+    denied=("google.auth.exceptions:DefaultCredentialsError", "google.auth.exceptions:RefreshError"),
+    errors=("google.auth.exceptions:GoogleAuthError", "gcsfs.retry:HttpError", "aiohttp:ClientError"),
 )
 _AZ = Scheme(
     "adlfs",
     "az",
     "Credentials come from the environment: AZURE_STORAGE_ACCOUNT_NAME with AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN, or "
-    "AZURE_STORAGE_CONNECTION_STRING.",
+    "AZURE_STORAGE_CONNECTION_STRING; AZURE_STORAGE_ANON=true reads a public container without any.",
     denied=("azure.core.exceptions:ClientAuthenticationError",),
     errors=("azure.core.exceptions:AzureError", "aiohttp:ClientError"),
 )
-SCHEMES = {"http": _HTTP, "https": _HTTP, "s3": _S3, "gs": _GS, "gcs": _GS, "az": _AZ, "abfs": _AZ}
+SCHEMES = {"http": _HTTP, "https": _HTTP, "s3": _S3, "gs": _GS, "az": _AZ}
 
 
 def is_url(text: object) -> bool:
