@@ -80,7 +80,7 @@ def main() -> None:
           f"{options.slides * index['bytes'] / 1e9:,.3g} GB in all, once.")  # fmt: skip
     print(f"- All the tissue at full resolution is {tissue_tb:,.3g} TB. \"Drawn before\" is the share of a day's tiles that a cache of that size "
           "would hold; smaller caches hold what fits, since tiles are drawn at random.")  # fmt: skip
-    print("- So a cache is for what is read again soon (the index, probes, a restart), and for studies on few slides or patches (`data.limit`), "
+    print("- So a cache is for what is read again soon (the index, probes, a restart), and for studies on few slides or patches, "
           "which fit into it. A long training on all of TCGA wants a disk that holds the slides, or `region=four`.")  # fmt: skip
 
 
