@@ -36,8 +36,8 @@ test: lint  ## the fast tests, with lint (under 5 minutes)
 	@$(BIN)/python -m pytest -q -n 2 -m "not slow"
 
 test-slow: env  ## the slow tests: clusters, kills, browsers, whole studies
-	@$(BIN)/python -m pytest -q -n 2 -m "slow and not slurm and not alone"
-	@$(BIN)/python -m pytest -q -m "slurm or alone"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "slow and not alone"
+	@$(BIN)/python -m pytest -q -m alone
 
 lint: env  ## ruff: style and unused arguments
 	@$(BIN)/ruff check -q .

@@ -7,10 +7,12 @@ from typing import Any
 
 from torch import nn
 
+from pathssl.budget import check_budget
 from pathssl.errors import UserError
 from pathssl.identity import flatten
-from pathssl.leakage import CHOICES
+from pathssl.leakage import check_action
 from pathssl.models.encoder import check_name
+from pathssl.probes.embedding import embedded
 
 # {key: (least, most)}; 128 batches ahead is what pipes hold.
 _WHOLE = {
@@ -34,6 +36,7 @@ _WHOLE = {
 }
 # Below 1; a final momentum of 1 is a teacher that stands still.
 _FRACTIONS = ("schedule.warmup", "optim.freeze_last_layer", "data.held_out.fraction")
+PROBED = ("inline", "job")
 _UP_TO_ONE = ("teacher.momentum", "teacher.final_momentum")
 
 
@@ -57,11 +60,13 @@ def check(config: Mapping[str, Any]) -> None:
     for key in ("checkpoint_every", "log_every"):
         if not 0 < train[key] <= 1:
             raise UserError(f"train.{key}={train[key]} is a fraction of training: above 0, at most 1.")
-    if (action := config["leakage"]["on_overlap"]) not in CHOICES:
-        raise UserError(f"leakage.on_overlap={action} is not one of {', '.join(CHOICES)}.")
-    most = config["budget"]["max_gpu_hours"]
-    if most is not None and (isinstance(most, bool) or not isinstance(most, int | float) or most < 0):
-        raise UserError(f"budget.max_gpu_hours={most} must be a number of hours, or null for no limit.")
+    if (where := config["probe"]["where"]) not in PROBED:
+        raise UserError(f"probe.where={where} is not one of {', '.join(PROBED)}.")
+    check_action(config["leakage"]["on_overlap"])
+    check_budget(config["budget"]["max_gpu_hours"])
+    most = config["slide_cache"]["gib"]
+    if isinstance(most, bool) or not isinstance(most, int | float) or most <= 0:
+        raise UserError(f"slide_cache.gib={most} must be a number of GiB, above 0.")
     minutes = config["checkpoint"]["state_every_min"]
     if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes <= 0):
         raise UserError(f"checkpoint.state_every_min={minutes} must be a number of minutes, or null for never.")
@@ -72,17 +77,29 @@ def check(config: Mapping[str, Any]) -> None:
 
 def check_patch_size(encoder: nn.Module, config: Mapping[str, Any]) -> None:
     """Every image that the encoder is to see must be a whole number of its patches wide."""
-    patch_px = encoder.patch_embed.patch_size[0]
     sizes = {f"resolution.{key}": config["resolution"][key] for key in ("global_px", "local_px")}
-    sizes |= {
-        f"task.{name}.image_px": block["image_px"] for name, block in config["task"].items() if "image_px" in block
-    }
+    _whole_patches(encoder, sizes | _image_sizes(config))
+
+
+def _image_sizes(config: Mapping[str, Any]) -> dict[str, int]:
+    return {f"task.{name}.image_px": block["image_px"] for name, block in config["task"].items() if "image_px" in block}
+
+
+def _whole_patches(encoder: nn.Module, sizes: Mapping[str, int]) -> None:
+    patch_px = encoder.patch_embed.patch_size[0]
     for key, size in sizes.items():
         if size % patch_px:
             raise UserError(
                 f"{key}={size} is not a multiple of the model's patch size, {patch_px} px: {size - size % patch_px} or "
                 f"{size - size % patch_px + patch_px} would be (for patches of 14 px there is resolution=r224_p14)."
             )
+
+
+def check_probed(encoder: nn.Module, config: Mapping[str, Any]) -> None:
+    """What the probes of a checkpoint would find only once it has been trained: features there are, of images that fit."""
+    if config["task"]:
+        embedded(encoder, **config["features"])
+        _whole_patches(encoder, _image_sizes(config))
 
 
 def check_held_out(encoder: nn.Module, config: Mapping[str, Any]) -> None:

@@ -252,6 +252,8 @@ def _add_probe(verbs) -> None:
     parser.add_argument("words", nargs="+", metavar="FOLDER|FILE|timm:NAME|KEY=VALUE", help=help_)
     parser.add_argument("--part", metavar="K/N", default="1/1", help="this share of the checkpoints alone")
     parser.add_argument("--again", action="store_true", help="probe what is probed already too")
+    help_ = "of weights: RankMe, ODCorr, site and stain on held-out patches of data=... too, as a run has them in its metrics.jsonl"
+    parser.add_argument("--held-out", action="store_true", help=help_)
     help_ = "what a run with probe.where=job starts: everything that its checkpoints lack; may be repeated"
     parser.add_argument("--late", action="store_true", help=help_)
     parser.add_argument("--here", action="store_true", help="with --late: here, not in a job of SLURM's")
@@ -267,12 +269,15 @@ def _probe(options: argparse.Namespace) -> dict[str, Any]:
         return _probe_late(paths, overrides, options.here)
     if (files or published) and (len(paths) > 1 or options.part != "1/1"):
         raise UserError(f"{paths[0]}: weights are probed by themselves, and whole.")
+    if options.held_out and not (files or published):
+        raise UserError("--held-out is of weights: runs have these numbers in their metrics.jsonl.")
     config = compose(overrides) if overrides or files or published else None
     _cucim_first()
     from pathssl.probe_runs import flat, probe_runs, probe_timm, probe_weights
 
     if files or published:
-        metrics = probe_weights(files[0], config) if files else probe_timm(published[0], config)
+        of, more = files[0] if files else published[0], {"held_out": options.held_out}
+        metrics = probe_weights(of, config, **more) if files else probe_timm(of, config, **more)
         return {"text": "\n".join(f"{key} {value:.4f}" for key, value in metrics.items()), **metrics}
     rows = probe_runs(paths, config, part=_part(options.part), again=options.again)
     lines = [f"{row['run']}  step {row['step']}  {key} {value:.4f}" for row in rows for key, value in flat(row).items()]
@@ -293,7 +298,7 @@ def _probe_late(paths: Sequence[Path], overrides: Sequence[str], here: bool) -> 
         from pathssl.launch.late_job import send_probe
 
         job = send_probe(run)
-        return {"text": f"{run}: probed by job {job}." if job else f"{run}: a job waits already.", "job": job}
+        return {"text": f"{run}: probed by job {job}." if job else f"{run}: a job does that already.", "job": job}
     for warning in (signal.SIGUSR2, signal.SIGTERM):  # results are whole or absent; the job comes again
         signal.signal(warning, lambda *_: sys.exit(INTERRUPTED))
     _cucim_first()

@@ -6,6 +6,7 @@ All functions are no-ops for one process alone, so that callers need not ask.
 import ctypes
 import datetime
 import os
+import platform
 import signal
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from pathssl.errors import UserError
 
 # Probes and checkpoints are the first process's work, and the others wait for it; a process that died is noticed at once all the same.
 _TIMEOUT = datetime.timedelta(hours=6)
+_OUTRANKS = 200  # the codes of processes that a signal ended, up to 128 + 64
 _PR_SET_PDEATHSIG = 1  # of Linux's sys/prctl.h
 
 
@@ -92,6 +94,21 @@ def start(kind: str) -> torch.device:
         timeout=_TIMEOUT,
     )
     return device
+
+
+def free_gpu(device: torch.device) -> str | None:
+    """A GPU of the first process's node on which no process of the run trains, as CUDA_VISIBLE_DEVICES names it; "" where there is none.
+
+    None where the run trains on CPUs, and for other processes; every process must ask.
+    """
+    nodes = gathered(platform.node())
+    if device.type != "cuda" or not nodes:
+        return None
+    visible = torch.cuda.device_count()
+    if visible <= nodes.count(platform.node()):
+        return ""
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return names.split(",")[visible - 1] if names else str(visible - 1)
 
 
 def _end_with_parent() -> None:
@@ -169,6 +186,17 @@ def main_first() -> Iterator[None]:
 
 class ElsewhereError(RuntimeError):
     """Another process of this run failed, and has said why."""
+
+
+def exit_code(code: int, error: BaseException | None) -> int:
+    """The exit code of a process that ended with `error`; higher than those of any that are killed for want of it, where they are several.
+
+    srun gives the highest of its processes' codes, by which slurm/requeue.sh tells a run that was killed from one that failed. An error
+    that is only the loss of another process keeps `code`: what befell that one counts.
+    """
+    if world_size() == 1 or error is None or isinstance(error, dist.DistError) or "gloo" in str(error):
+        return code
+    return _OUTRANKS + code
 
 
 def check_batch(size: int, accumulate: int) -> int:

@@ -24,10 +24,11 @@ _WHERE_AND_HOW = (
     "output_dir",
     "cache_dir",
     "feature_cache_mib",
+    "slide_cache",
 )
 BOOKKEEPING = ("seed", "study", "experiment", "task", "probe", "features", "robustness", "hydra", *_WHERE_AND_HOW)
 # What may differ between two starts of the same run.
-_NOT_OF_THE_RUN = ("report", *_WHERE_AND_HOW)
+_NOT_OF_THE_RUN = tuple(f"{name}." for name in ("report", "probe.where", *_WHERE_AND_HOW))
 _LONGEST_NAME = 100
 
 
@@ -89,11 +90,13 @@ def refuse_other_run(folder: Path, config: Mapping[str, Any]) -> None:
 
 
 def comparable(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The config as {dotted key: value} without what may differ between two starts of one run; absolute paths count as equal."""
+    """The config as {dotted key: value} without what may differ between two starts of one run; absolute paths and URLs count as equal."""
     return {
-        key: "(absolute path)" if isinstance(value, str) and os.path.isabs(value) else value
+        key: "(absolute path)"
+        if isinstance(value, str) and (os.path.isabs(value) or re.match(r"\w+://", value))
+        else value
         for key, value in flatten(config).items()
-        if key.split(".")[0] not in _NOT_OF_THE_RUN
+        if not f"{key}.".startswith(_NOT_OF_THE_RUN)
     }
 
 

@@ -2,75 +2,88 @@
 
 import fcntl
 import logging
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
 from pathssl import parts, sources
+from pathssl.determinism import deterministic
 from pathssl.errors import UserError
 from pathssl.export import load_teacher
-from pathssl.files import locked
-from pathssl.records import is_probed, read_status, write_probe
+from pathssl.files import NO_LOCKS, locked, write_atomic
+from pathssl.probe_process import ENDING, unprobed
+from pathssl.records import read_status, write_probe
 from pathssl.replay import config_of
 from pathssl.run import build_recipe
 from pathssl.training.checkpoints import TEACHER, Checkpoints
+from pathssl.training.tracking import untold
 
 log = logging.getLogger(__name__)
 _WAITING, _WORKING = ".probes.waiting", ".probes.lock"
-
-
-def unprobed(run: Path) -> list[int]:
-    """The steps of checkpoints that are there and not probed."""
-    return [step for step in Checkpoints(run).steps() if not is_probed(run, step)]
 
 
 def probe_late(run: Path) -> list[int]:
     """The steps that were probed now: all that are there and were not, and those that came meanwhile.
 
     Of several processes for one run one works, one waits, and the others see that they are not needed. What a killed one had not finished
-    is probed from the beginning of that checkpoint.
+    is probed from the beginning of that checkpoint. Who finds the run finished, and nothing left, does what is to be done at its end.
     """
     config = config_of(run)
     if config["probe"]["where"] != "job":
         raise UserError(
             f"{run} probes its checkpoints itself (probe.where={config['probe']['where']}); leave --late out."
         )
-    done: list[int] = []
     with _turn(run) as mine:
-        if not mine or not unprobed(run):
-            return done
-        torch.set_num_threads(config["train"]["threads"])
-        device = parts.device(config["train"]["device"])
-        data, tasks = sources.Data(config), sources.tasks(config)
-        probes = parts.probes(config, data, tasks)
-        while steps := unprobed(run):
-            step = steps[0]
-            start_s = time.perf_counter()
-            encoder = load_teacher(config, Checkpoints(run).path(step) / TEACHER).to(device)
-            outcome = probes.run(encoder, device=device, with_nulls=step == 0)
-            place = {"step": step, "patches_seen": step * config["batch"]["size"]}
-            for task, result in outcome.tasks.items():
-                write_probe(
-                    run,
-                    **place,
-                    task=task,
-                    results=result.results,
-                    predictions=result.predictions,
-                )
-            unsupervised = {
-                key.split("/", 1)[1]: value for key, value in outcome.metrics.items() if key.startswith("unsupervised/")
-            }
-            # The last: from now on the checkpoint is probed.
-            write_probe(
-                run, **place, task="unsupervised", results=unsupervised, probe_time_s=time.perf_counter() - start_s
-            )
-            log.info("%s: step %d probed", run, step)
-            done.append(step)
+        if not mine:
+            return []
+        ends = run / ENDING
+        ends.unlink(missing_ok=True)
+        done = _probe_all(run, config)
+        if job := os.environ.get("SLURM_JOB_ID"):
+            write_atomic(ends, f"{job}\n")  # from now on the run sends another one for what is new; so a last look
+            done += _probe_all(run, config)
         _ended(run, config)
+    return done
+
+
+def _probe_all(run: Path, config: Mapping[str, Any]) -> list[int]:
+    """Probes until nothing is left; the steps."""
+    done: list[int] = []
+    if not unprobed(run):
+        return done
+    torch.set_num_threads(config["train"]["threads"])
+    deterministic(config["train"]["deterministic"])
+    # Beside a run that insists on its GPU there may be none for this process.
+    device = parts.device("cpu" if config["train"]["device"] == "cpu" else "auto")
+    log.info("%s: probes are made on %s", run, device)
+    data, tasks = sources.Data(config), sources.tasks(config)
+    probes = parts.probes(config, data, tasks)
+    while steps := unprobed(run):
+        step = steps[0]
+        start_s = time.perf_counter()
+        try:
+            encoder = load_teacher(config, Checkpoints(run).path(step) / TEACHER).to(device)
+        except FileNotFoundError:
+            if step in unprobed(run):  # the checkpoint is there, without a teacher
+                raise
+            continue  # someone has removed it, or probed it
+        outcome = probes.run(encoder, device=device, with_nulls=step == 0)
+        place = {"step": step, "patches_seen": step * config["batch"]["size"]}
+        for task, result in outcome.tasks.items():
+            kept = {"results": result.results, "predictions": result.predictions, "made_with": result.made_with}
+            write_probe(run, **place, task=task, **kept)
+        unsupervised = {
+            key.split("/", 1)[1]: value for key, value in outcome.metrics.items() if key.startswith("unsupervised/")
+        }
+        # The last: from now on the checkpoint is probed.
+        write_probe(run, **place, task="unsupervised", results=unsupervised, probe_time_s=time.perf_counter() - start_s)
+        log.info("%s: step %d probed", run, step)
+        done.append(step)
     return done
 
 
@@ -81,7 +94,7 @@ def _ended(run: Path, config: Mapping[str, Any]) -> None:
     checkpoints = Checkpoints(run)
     checkpoints.tidy(parts.retention(config, run, build_recipe(config)))
     checkpoints.wait()
-    if config["logger"]["wandb"]:
+    if config["logger"]["wandb"] and untold(run):
         with parts.tracker(config, run, run.parent.name, {}) as tracker:
             tracker.log_late()
 
@@ -90,11 +103,25 @@ def _ended(run: Path, config: Mapping[str, Any]) -> None:
 def _turn(run: Path) -> Iterator[bool]:
     """Whether it is this process that works now; waits for the one that does. False at once where another one waits already."""
     with open(run / _WAITING, "a") as waiting:
-        try:
-            fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
+        waits = _waits(waiting)
+        if waits is None:
+            log.warning("%s: this disk has no locks, so that several processes may probe the same.", run)
+        if not waits:
+            yield waits is None
             return
         with locked(run / _WORKING):
             fcntl.flock(waiting, fcntl.LOCK_UN)  # who comes now waits for this one
             yield True
+
+
+def _waits(waiting: TextIO) -> bool | None:
+    """Whether this process is the one that waits now; None where the file system has no locks."""
+    try:
+        fcntl.flock(waiting, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        raise
+    return True

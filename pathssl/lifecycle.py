@@ -15,7 +15,7 @@ from pathssl.distributed import ElsewhereError, from_main, is_main, rank, world_
 from pathssl.errors import UserError
 from pathssl.records import read_status, write_status
 from pathssl.training.interrupt import Interrupted
-from pathssl.training.tracking import ended_by_agent
+from pathssl.training.tracking import ended_by_agent, last_saved_step
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +37,24 @@ def log_file(folder: Path) -> Iterator[None]:
         handler.close()
 
 
+class Sent:
+    """Around everything that a run does: where a launcher wrote `queued`, an error before there is a Status is told in status.json too."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind, error, trace) -> None:
+        before = read_status(self.folder) or {}
+        if error is None or isinstance(error, KeyboardInterrupt | ElsewhereError) or before.get("state") != "queued":
+            return
+        text = str(error) if isinstance(error, UserError) else "".join(traceback.format_exception(kind, error, trace))
+        numbers = {name: before[name] for name in ("step", "total_steps", "patches_seen")}
+        write_status(self.folder, "failed", **numbers, host=platform.node(), job_id=slurm_job(), error=text)
+
+
 class Status:
     """Keeps status.json: running inside, then finished, preempted (asked to stop) or failed with the traceback.
 
@@ -46,7 +64,8 @@ class Status:
     def __init__(self, folder: Path, config: Mapping[str, Any]):
         before = read_status(folder) or {}
         self.folder, self.step, self.starts = folder, before.get("step", 0), before.get("starts", 0)
-        self.timeouts = before.get("timeouts", 0)
+        # Who starts again what was given up gives it all its time-outs again.
+        self.timeouts = 0 if before.get("state") == "failed" else before.get("timeouts", 0)
         self.total_steps, self.batch_size = config["derived"]["total_steps"], config["batch"]["size"]
 
     def running(self, step: int) -> None:
@@ -65,6 +84,10 @@ class Status:
             raise Failed(limit) from error
         if error is None or isinstance(error, KeyboardInterrupt):
             if is_main():
+                if error is not None and not isinstance(
+                    error, Interrupted
+                ):  # at once: what came after the last state is lost
+                    self.step = max(0, last_saved_step(self.folder))
                 self._write("finished" if error is None else "preempted", for_good=_for_good(error))
         elif not isinstance(error, ElsewhereError):
             text = "".join(traceback.format_exception(kind, error, trace))

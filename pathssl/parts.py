@@ -18,7 +18,7 @@ from pathssl.errors import UserError
 from pathssl.make import make
 from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_weights
-from pathssl.probes.cache import FeatureCache
+from pathssl.probe_settings import probe_settings, protocol_blocks
 from pathssl.probes.evaluate import Probes
 from pathssl.probes.feature_set import ProbeProtocol
 from pathssl.probes.site import SiteTest
@@ -26,7 +26,7 @@ from pathssl.probes.stain_shifts import StainShifts
 from pathssl.probes.task import Task
 from pathssl.records import is_probed
 from pathssl.seeding import integer_seed
-from pathssl.sources import Data
+from pathssl.sources import Data, feature_cache
 from pathssl.training.recipe import Recipe
 from pathssl.training.retention import Retention
 from pathssl.training.sentinels import Sentinels
@@ -85,16 +85,21 @@ def probes(config: Mapping[str, Any], data: Data, by_name: Mapping[str, Task]) -
     return Probes(
         by_name,
         protocols(config) if by_name else {},
-        held_out_NHWC=data.held_out_patches,
         batch_size=config["train"]["probe_batch_size"],
         mean=config["augmentation"]["mean"],
         std=config["augmentation"]["std"],
         random_weights=partial(random_encoder, config) if began_trained(config) else None,
+        settings={name: probe_settings(config, name, task) for name, task in by_name.items()},
         **of_tasks(config),
-        site=SiteTest(
-            *data.held_out_owners, folds=config["robustness"]["site_folds"], c=config["robustness"]["site_c"]
-        ),
+        **of_held_out(config, data),
     )
+
+
+def of_held_out(config: Mapping[str, Any], data: Data) -> dict[str, Any]:
+    """What is measured on patches of slides that are not trained on: arguments of Probes."""
+    settings = config["robustness"]
+    site = SiteTest(*data.held_out_owners, folds=settings["site_folds"], c=settings["site_c"])
+    return {"held_out_NHWC": data.held_out_patches, "site": site}
 
 
 def began_trained(config: Mapping[str, Any]) -> bool:
@@ -112,26 +117,16 @@ def random_encoder(config: Mapping[str, Any]) -> nn.Module:
 
 def of_tasks(config: Mapping[str, Any]) -> dict[str, Any]:
     """How tasks are probed: arguments of Probes."""
-    settings, mib = config["robustness"], config["feature_cache_mib"]
-    if mib < 0:
-        raise UserError(f"feature_cache_mib={mib}: give MiB from 0 up; 0 keeps no features.")
+    settings = config["robustness"]
     return {
         "stains": StainShifts(settings["stain"], patches=settings["patches"], seed=settings["seed"]),
-        "cache": FeatureCache(Path(config["cache_dir"]) / "features", mib=mib) if mib else None,
+        "cache": feature_cache(config),
         **config["features"],
     }
 
 
 def protocols(config: Mapping[str, Any]) -> dict[str, ProbeProtocol]:
     return {name: make(block) for name, block in protocol_blocks(config).items()}
-
-
-def protocol_blocks(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configured protocols by name: what stands under `probe` beside `where`."""
-    where = config["probe"]["where"]
-    if where not in ("inline", "job"):
-        raise UserError(f"probe.where={where} is not one of inline, job.")
-    return {name: block for name, block in config["probe"].items() if name != "where"}
 
 
 def step(

@@ -221,14 +221,24 @@ def read_coverage(run: Path) -> dict | None:
 
 # ---- leakage.json
 
+LEAKS = "leakage.json"
 OF_TRAINING = ("case", "slide", "patch")  # overlaps which mean that what is tested was trained on
 
 
 def read_leaks(run: Path) -> dict[str, list[dict]]:
     """{task: overlaps with what was trained on}, as the run found them before it began: [{"kind", "name", "images"}]."""
+    return _overlaps(run, OF_TRAINING)
+
+
+def read_copies(run: Path) -> dict[str, list[dict]]:
+    """The same of copies between a task's own splits: `name` is an image, and `images` its copies in other splits."""
+    return _overlaps(run, ("split",))
+
+
+def _overlaps(run: Path, kinds: Sequence[str]) -> dict[str, list[dict]]:
     found: dict[str, list[dict]] = {}
-    for one in (read_json(Path(run) / "leakage.json") or {"overlaps": []})["overlaps"]:
-        if one["kind"] in OF_TRAINING:
+    for one in (read_json(Path(run) / LEAKS) or {"overlaps": []})["overlaps"]:
+        if one["kind"] in kinds:
             found.setdefault(one["task"], []).append(one)
     return found
 

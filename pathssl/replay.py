@@ -19,6 +19,7 @@ from pathssl.pictures import GAP_PX, strip
 from pathssl.records import read_status
 from pathssl.replaced import read_replaced
 from pathssl.report.words import plural
+from pathssl.slides.remote.address import is_url
 from pathssl.slides.slide import SlideError
 
 log = logging.getLogger(__name__)
@@ -184,12 +185,12 @@ def config_of(run: Path, places: Sequence[str] = ()) -> dict[str, Any]:
             raise UserError(
                 f"{place}: replay takes everything from the run but {', '.join(PLACES)}, as KEY=VALUE, where things were moved."
             )
-        given[key] = os.path.abspath(value)
+        given[key] = value if is_url(value) else os.path.abspath(value)
     for key in PLACES:
         *groups, name = key.split(".")
         block = config[groups[0]] if groups else config
         if block[name] is not None or key in given:
-            block[name] = given.get(key) or str(start / block[name])
+            block[name] = given.get(key) or (block[name] if is_url(block[name]) else str(start / block[name]))
     return config
 
 

@@ -14,17 +14,18 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
 
 from pathssl import distributed, parts, sources
-from pathssl.checks import check, check_held_out, check_passes
+from pathssl.checks import check, check_held_out, check_passes, check_probed
 from pathssl.determinism import deterministic
-from pathssl.distributed import ElsewhereError, check_batch, from_main, is_main, main_first, world_size
+from pathssl.distributed import ElsewhereError, check_batch, exit_code, from_main, is_main, main_first, world_size
 from pathssl.environment import describe_environment
 from pathssl.errors import CALLED_WRONGLY, INTERRUPTED, UserError
 from pathssl.files import locked_or_refused, write_atomic
 from pathssl.identity import arm_name, choices, config_text, refuse_other_run, run_folder
 from pathssl.leakage.guard import act
-from pathssl.lifecycle import Failed, Status, log_file
+from pathssl.leaks import find_leaks, write_leaks
+from pathssl.lifecycle import Failed, Sent, Status, log_file
 from pathssl.make import make
-from pathssl.probe_process import start_probes
+from pathssl.probe_process import say_where, start_probes
 from pathssl.records import read_json, read_status
 from pathssl.training.interrupt import Interrupted
 from pathssl.training.journal import Journal
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 def main(config: DictConfig) -> int:
     """The exit code of train.py: 0, 1 where the run failed, 2 where it was called wrongly, 75 where it was stopped and can go on (each
-    with a sentence on stderr).
+    with a sentence on stderr); of a process among several, see `distributed.exit_code`.
     """
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s  %(message)s", datefmt="%H:%M:%S", stream=sys.stdout, force=True
@@ -48,13 +49,16 @@ def main(config: DictConfig) -> int:
         run(resolved(config), arm_name(typed), choices(typed))
     except UserError as error:
         print(error, file=sys.stderr)
-        return CALLED_WRONGLY
+        return exit_code(CALLED_WRONGLY, error)
     except (Failed, ElsewhereError) as error:
         print(error, file=sys.stderr)
-        return 1
+        return exit_code(1, error.__cause__)
     except Interrupted as stopped:
         print(stopped, file=sys.stderr)
         return 0 if ended_by_agent(stopped) else INTERRUPTED
+    except KeyboardInterrupt:
+        print("Stopped at once; the same command goes on from the last saved state.", file=sys.stderr)
+        return INTERRUPTED
     return 0
 
 
@@ -71,28 +75,30 @@ def run(config: dict[str, Any], arm: str, choices: Mapping[str, Any] | None = No
 
     choices: the overrides by name, for who watches.
     """
-    check(config)
-    sources.check_tasks(config)
-    config["derived"] = derived(config)
-    torch.set_num_threads(config["train"]["threads"])
-    kind = parts.device(config["train"]["device"])
-    deterministic(config["train"]["deterministic"])
-    device = distributed.start(kind)
-    logging.getLogger().setLevel(logging.INFO if is_main() else logging.WARNING)
-    folder = _run(config, arm, choices or {}, device)
-    distributed.stop()
+    with Sent(run_folder(config, arm)):
+        check(config)
+        sources.check_tasks(config)
+        config["derived"] = derived(config)
+        torch.set_num_threads(config["train"]["threads"])
+        kind = parts.device(config["train"]["device"])
+        deterministic(config["train"]["deterministic"])
+        device = distributed.start(kind)
+        logging.getLogger().setLevel(logging.INFO if is_main() else logging.WARNING)
+        folder = _run(config, arm, choices or {}, device)
+        distributed.stop()
     return folder
 
 
 def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: torch.device) -> Path:
     """As `run`, in one of the processes that train the model."""
-    folder = run_folder(config, arm)
+    folder, late = run_folder(config, arm), config["probe"]["where"] == "job"
     bf16 = parts.bf16(config["train"]["precision"], device.type)
     micro_batch = check_batch(config["batch"]["size"], config["parallel"]["accumulate"])
     check_passes(config, micro_batch)
     with main_first():  # who writes indices and cohorts that the others then find
         objective, views = parts.objective(config), make(config["augmentation"])
         check_held_out(objective.student.encoder, config)
+        check_probed(objective.student.encoder, config)
         data, tasks = sources.Data(config), sources.tasks(config)
         config["derived"] |= {
             "precision": "bf16" if bf16 else "fp32",
@@ -110,14 +116,17 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
         if is_main() and of_agent():
             with parts.tracker(config, folder, arm, choices) as tracker:
                 tracker.log_again(config["derived"]["total_steps"])
+                if late:
+                    tracker.log_late()
         return folder
+    gpu = distributed.free_gpu(device) if late else None
     with ExitStack() as stack:
         probes = tracker = leaks = None
         with main_first():
             if is_main():
                 # The last things that can be refused: they read patches. From here on there is a folder, and it tells what happens.
                 if config["leakage"]["on_overlap"] != "ignore":
-                    leaks = sources.leakage(config, data, tasks)
+                    leaks = find_leaks(folder, config, tasks, lambda: data).of(tasks)
                     act(leaks, config["leakage"]["on_overlap"])
                 probes = parts.probes(config, data, tasks)
                 folder.mkdir(parents=True, exist_ok=True)
@@ -131,11 +140,13 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
             write_atomic(folder / "environment.json", _json(describe_environment() | {"processes": world_size()}))
             write_atomic(folder / "data.json", _json(data.describe()))
             if leaks is not None:
-                write_atomic(folder / "leakage.json", _json(leaks.record()))
+                write_leaks(folder, leaks)
             sources.draw_pictures(folder / "pictures", data, views)
             tracker = stack.enter_context(parts.tracker(config, folder, arm, choices))
             tracker.log_again(last_saved_step(folder))
             _say_what_starts(config, recipe, objective, device, data, micro_batch)
+            if late:
+                say_where(folder, gpu)
         sentinels = parts.sentinels(config, objective)
         Trainer(
             run=folder,
@@ -149,13 +160,15 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
                 tracker=tracker,
                 sentinels=sentinels,
                 report=status.running,
-                late=config["probe"]["where"] == "job",
+                late=late,
             ),
             sentinels=sentinels,
             keep=parts.retention(config, folder, recipe),
             save_every_s=parts.save_every_s(config),
-            probe_late=partial(start_probes, folder) if config["probe"]["where"] == "job" else None,
+            probe_late=partial(start_probes, folder, gpu=gpu) if late else None,
         ).fit()
+    if is_main() and late:
+        start_probes(folder, gpu=gpu, last=True)  # one that ended before does not know that the run is finished
     log.info("Finished: %s", folder)
     return folder
 

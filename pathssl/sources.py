@@ -27,9 +27,11 @@ from pathssl.files import locked
 from pathssl.leakage.guard import Findings, look
 from pathssl.make import make
 from pathssl.pictures import strip, views_picture
+from pathssl.probes.cache import FeatureCache
 from pathssl.probes.slide_level.bags import BagTask
 from pathssl.probes.task import Task
 from pathssl.slides.index import SlideIndex, build_index, survey_part
+from pathssl.slides.remote.cache import SlideCache
 from pathssl.slides.slide import COARSER
 
 log = logging.getLogger(__name__)
@@ -58,13 +60,18 @@ def task_hash(task: Task) -> str:
 
 def cohort_folder(config: Mapping[str, Any], cohort: Mapping[str, Any]) -> Path:
     """The folder of the synthetic cohort with these settings, which is written if it is not there."""
-    settings = json.dumps(dict(**cohort), sort_keys=True)
-    folder = Path(config["cache_dir"]) / f"synthetic-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
+    folder = Path(config["cache_dir"]) / cohort_name(cohort)
     if not folder.is_dir():
         log.info("Writing the synthetic cohort to %s (once, a minute or two).", folder)
         with locked(folder.with_suffix(".lock")):
             make(cohort, folder, workers=len(os.sched_getaffinity(0)), progress=sys.stderr.isatty())
     return folder
+
+
+def cohort_name(cohort: Mapping[str, Any]) -> str:
+    """Of the folder of a cohort with these settings."""
+    settings = json.dumps(dict(**cohort), sort_keys=True)
+    return f"synthetic-{hashlib.sha256(settings.encode()).hexdigest()[:8]}"
 
 
 def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
@@ -75,7 +82,8 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
         cohort = block.pop("cohort", None)
         # which part of the cohort, where not the labelled patches
         more = {"path": str(cohort_folder(config, cohort) / block.pop("path", "labelled"))} if cohort else {}
-        more |= {"cache": Path(config["cache_dir"]) / "index"} if "foreground" in block else {}
+        if "foreground" in block:
+            more |= {"cache": Path(config["cache_dir"]) / "index", "mirrors": mirrors(config)}
         made[name] = make(block, **more)
     return made
 
@@ -90,7 +98,16 @@ def leakage(config: Mapping[str, Any], data: "Data", by_name: Mapping[str, Task]
         reader=data.reader(config["seed"]),
         patches=patches,
         batch_size=config["train"]["probe_batch_size"],
+        cache=feature_cache(config),
     )
+
+
+def feature_cache(config: Mapping[str, Any]) -> FeatureCache | None:
+    """Where what follows from images is kept; None where nothing is."""
+    mib = config["feature_cache_mib"]
+    if mib < 0:
+        raise UserError(f"feature_cache_mib={mib}: give MiB from 0 up; 0 keeps no features.")
+    return FeatureCache(Path(config["cache_dir"]) / "features", mib=mib) if mib else None
 
 
 def open_index(config: Mapping[str, Any], rescan: bool = True) -> SlideIndex:
@@ -112,9 +129,16 @@ def _of_index(config: Mapping[str, Any]) -> dict[str, Any]:
         folder = cohort_folder(config, data["cohort"])
         path, manifest = str(folder), str(folder / "manifest.csv")
     cache, shown = Path(config["cache_dir"]) / "index", sys.stderr.isatty()
-    place = {"path": path, "cache": cache, "manifest": manifest, "progress": shown}
+    place = {"path": path, "cache": cache, "manifest": manifest, "mirrors": mirrors(config), "progress": shown}
     place["tcga"] = None if data["tcga"] is None else data["tcga"]["kind"]
     return place | {"reader": data["reader"], **data["foreground"]}
+
+
+def mirrors(config: Mapping[str, Any]) -> SlideCache:
+    """Where slides by URL are kept on this machine."""
+    settings = config["slide_cache"]
+    folder = Path(config["cache_dir"]) / "slides" if settings["dir"] is None else Path(settings["dir"])
+    return SlideCache(folder, int(settings["gib"] * 2**30))
 
 
 @contextmanager

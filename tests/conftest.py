@@ -14,6 +14,7 @@ import pytest  # noqa: E402
 from pathssl.files import locked  # noqa: E402
 from pathssl.slides.index import SlideIndex, build_index  # noqa: E402
 from pathssl.slides.synthetic import write_cohort  # noqa: E402
+from pathssl.sources import cohort_name  # noqa: E402
 
 COHORT = {
     "seed": 0,
@@ -30,13 +31,27 @@ COHORT = {
 FOREGROUND = {"method": "otsu", "thumbnail_mpp": 8.0, "cell_um": 32.0, "min_tissue": 0.4}
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests with a SLURM begin first, one after the other in one process, and share its cluster; the others go on beside them."""
+    for item in items:
+        if item.get_closest_marker("slurm"):
+            item.add_marker(pytest.mark.xdist_group("slurm"))
+            item.add_marker(pytest.mark.timeout(1200))
+    items.sort(key=lambda item: item.get_closest_marker("slurm") is None)
+
+
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory):
     """A small synthetic cohort, written once for all test processes."""
     root = tmp_path_factory.getbasetemp()
     root = root.parent if os.environ.get("PYTEST_XDIST_WORKER") else root
     with locked(root / "cohort.lock"):
-        return write_cohort(root / "cohort", **COHORT, workers=1, progress=False)
+        folder = write_cohort(root / "cohort", **COHORT, workers=1, progress=False)
+        known_as = root / "cache" / cohort_name({"_target_": "pathssl.slides.synthetic.write_cohort"} | COHORT)
+        if not known_as.exists():  # so that runs find it, and do not write it once more
+            known_as.parent.mkdir(exist_ok=True)
+            known_as.symlink_to(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

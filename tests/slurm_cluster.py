@@ -13,6 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 CLUSTER = ROOT / "slurm" / "testcluster"
+_PATIENCE = 3  # times what a step takes on an idle machine: other tests run beside these
 _GOING = ("PENDING", "RUNNING", "COMPLETING", "CONFIGURING", "REQUEUED", "SUSPENDED")
 
 
@@ -56,7 +57,7 @@ def started(folder: Path) -> Iterator[dict[str, str]]:
 
 def until(true: Callable[[], object], timeout_s: float, say: Callable[[], object] = str) -> None:
     """Waits for it; what `say` tells explains why it never came."""
-    end = time.monotonic() + timeout_s
+    end = time.monotonic() + _PATIENCE * timeout_s
     while not true():
         assert time.monotonic() < end, say()
         time.sleep(0.2)

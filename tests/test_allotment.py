@@ -6,8 +6,9 @@ import pytest
 from hydra_plugins.pathssl_launcher import default_launcher
 from pathssl import allotment, lifecycle
 from pathssl.allotment import seconds, slurm_job, time_is_over
-from pathssl.lifecycle import Failed, Status
-from pathssl.records import read_status
+from pathssl.errors import UserError
+from pathssl.lifecycle import Failed, Sent, Status
+from pathssl.records import read_status, write_status
 from pathssl.training.interrupt import Interrupted
 
 
@@ -53,6 +54,34 @@ def test_one_time_out_too_many_gives_a_run_up(tmp_path, monkeypatch):
             raise Interrupted("asked to stop")
         assert read_status(tmp_path)["state"] == state
     assert read_status(tmp_path)["timeouts"] == 2 and "max_num_timeout=1" in read_status(tmp_path)["error"]
+    with pytest.raises(Interrupted), Status(tmp_path, config):  # who starts it again means it
+        raise Interrupted("asked to stop")
+    assert (read_status(tmp_path)["state"], read_status(tmp_path)["timeouts"]) == ("preempted", 1)
+
+
+def test_what_is_refused_in_a_job_before_it_begins_is_told_in_the_runs_folder(tmp_path):
+    numbers = {"step": 0, "total_steps": 10, "patches_seen": 0, "host": None, "job_id": "7_3", "error": None}
+    with pytest.raises(UserError), Sent(tmp_path):
+        raise UserError("There is nothing at data.path=/slides")
+    assert read_status(tmp_path) is None  # nobody sent it: whoever typed it has read the sentence
+    write_status(tmp_path, "queued", **numbers)
+    with pytest.raises(KeyboardInterrupt), Sent(tmp_path):
+        raise KeyboardInterrupt
+    assert read_status(tmp_path)["state"] == "queued"
+    with pytest.raises(UserError), Sent(tmp_path):
+        raise UserError("There is nothing at data.path=/slides")
+    told = read_status(tmp_path)
+    assert (told["state"], told["error"]) == ("failed", "There is nothing at data.path=/slides")
+
+
+def test_who_stops_at_once_is_not_told_that_it_was_saved(tmp_path, monkeypatch):
+    monkeypatch.setattr(lifecycle, "last_saved_step", lambda _: 4)
+    config = {"derived": {"total_steps": 10}, "batch": {"size": 1}}
+    for error, step in ((Interrupted, 9), (KeyboardInterrupt, 4)):
+        with pytest.raises(error), Status(tmp_path, config) as status:
+            status.running(9)
+            raise error
+        assert (read_status(tmp_path)["state"], read_status(tmp_path)["step"]) == ("preempted", step)
 
 
 @pytest.mark.parametrize(("ping", "words", "option"), [(0, "-m", "slurm_1gpu"), (1, "-m", "local"), (0, "", "local")])

@@ -1,6 +1,8 @@
 import pytest
+import torch.distributed as dist
 
-from pathssl.distributed import Placement, check_batch, placement
+from pathssl import distributed
+from pathssl.distributed import Placement, check_batch, exit_code, placement
 from pathssl.errors import UserError
 
 
@@ -28,6 +30,14 @@ def test_srun_tells_rank_and_its_first_node():
     assert (found.rank, found.world_size, found.local_rank, found.address) == (9, 16, 1, "node3")
     assert 20000 <= found.port < 40000 and found.port == placement(said | {"SLURM_PROCID": "0"}).port
     assert found.port != placement(said | {"SLURM_JOB_ID": "1234568"}).port
+
+
+def test_what_fails_outranks_what_is_killed_for_want_of_it(monkeypatch):
+    assert exit_code(1, ValueError("shapes")) == 1
+    monkeypatch.setattr(distributed, "world_size", lambda: 2)
+    assert exit_code(1, ValueError("shapes")) > 128 + 64 and exit_code(2, UserError("slides")) > 128 + 64
+    gone = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:51042")
+    assert exit_code(1, gone) == exit_code(1, dist.DistBackendError("NCCL error")) == exit_code(1, None) == 1
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused_with_the_nearest_that_can():

@@ -321,3 +321,19 @@ def test_a_card_says_what_the_run_does_not_tell(run, tmp_path):
     card = model_card(tmp_path, config, **settings)
     for part in ("Step 4 was not probed.", "no environment.json", "no data.json"):
         assert part in card
+
+
+def test_a_card_says_what_was_tested_on_what_was_trained_on(run, tmp_path):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    for name in ("metrics.jsonl", "probes"):
+        (tmp_path / name).symlink_to(run / name)
+    overlaps = [
+        {"task": "synthetic", "kind": kind, "name": name, "images": ["a.png"]}
+        for kind, name in (("case", "case7"), ("split", "train b.png"))
+    ]
+    (tmp_path / "leakage.json").write_text(json.dumps({"compared": {}, "overlaps": overlaps}))
+    settings = {"step": 8, "name": "x", "licence": None, "folder": "x", "parameters": 1, "features": 1}
+    card = model_card(tmp_path, config, **settings)
+    assert "**Task synthetic is tested on what was trained on: 1 image of it, the first by case case7 (a.png)." in card
+    assert "| balanced accuracy (synthetic, linear, test), tested on what was trained on | " in card
+    assert "**Task synthetic has copies between its own splits: 1 image" in card

@@ -14,6 +14,7 @@ FLOORS = {
     **dict.fromkeys(
         [
             "allotment",
+            "budget",
             "schedules",
             "records",
             "replaced",
@@ -30,10 +31,33 @@ FLOORS = {
     **dict.fromkeys(["probes"], 4),
     **dict.fromkeys(["training", "leakage"], 5),
     **dict.fromkeys(
-        ["identity", "checks", "make", "sources", "lifecycle", "parts", "pictures", "run", "probe_process"], 6
+        [
+            "identity",
+            "checks",
+            "make",
+            "sources",
+            "lifecycle",
+            "parts",
+            "pictures",
+            "run",
+            "probe_process",
+            "probe_settings",
+        ],
+        6,
     ),
     **dict.fromkeys(
-        ["complaints", "gallery", "replay", "replay_album", "replay_capsule", "export", "probe_runs", "late_probes"], 6
+        [
+            "complaints",
+            "gallery",
+            "replay",
+            "replay_album",
+            "replay_capsule",
+            "export",
+            "probe_runs",
+            "leaks",
+            "late_probes",
+        ],
+        6,
     ),
     **dict.fromkeys(["launch", "bench", "doctor"], 7),
     **dict.fromkeys(["cli", "__main__"], 8),

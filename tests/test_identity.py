@@ -10,6 +10,7 @@ CONFIG = {
     "output_dir": "outputs",
     "loader": {"workers": 2},
     "logger": {"wandb": None},
+    "probe": {"where": "inline", "wherever": 1},
     "data": {"path": "/here/slides"},
     "optim": {"base_lr": 0.0005, "betas": [0.9, 0.999]},
 }
@@ -44,7 +45,9 @@ def test_logger_workers_and_absolute_paths_do_not_make_another_run(tmp_path):
     write_atomic(tmp_path / "config.yaml", config_text(CONFIG))
     refuse_other_run(
         tmp_path,
-        CONFIG | {"loader": {"workers": 0}, "logger": {"wandb": {"mode": "online"}}, "data": {"path": "/there"}},
+        CONFIG
+        | {"loader": {"workers": 0}, "logger": {"wandb": {"mode": "online"}}, "data": {"path": "/there"}}
+        | {"probe": {"where": "job", "wherever": 1}},
     )
 
 
@@ -57,4 +60,4 @@ def test_another_config_is_refused_with_the_difference(tmp_path):
 
 
 def test_comparable_keeps_every_other_key():
-    assert set(comparable(CONFIG)) == {"study", "seed", "data.path", "optim.base_lr", "optim.betas"}
+    assert set(comparable(CONFIG)) == {"study", "seed", "probe.wherever", "data.path", "optim.base_lr", "optim.betas"}

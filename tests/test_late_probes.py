@@ -1,20 +1,41 @@
 """Probes beside training: the numbers of the loop, at their steps; nothing is lost or doubled whoever is killed."""
 
+import errno
 import fcntl
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import yaml
 from programs import pathssl, train
 
-from pathssl import late_probes
-from pathssl.late_probes import unprobed
+from pathssl import late_probes, parts, probe_runs
+from pathssl.cli import compose
+from pathssl.files import locked
 from pathssl.launch.status import look_at
-from pathssl.records import find_runs, is_probed, metric_key, read_metrics, read_predictions, read_probes, read_rows
+from pathssl.probe_process import unprobed
+from pathssl.records import (
+    append_metrics,
+    find_runs,
+    is_probed,
+    metric_key,
+    read_config,
+    read_metrics,
+    read_predictions,
+    read_probes,
+    read_rows,
+    write_probe,
+    write_status,
+)
+from pathssl.run import derived, run
 from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.retention import Retention
 
@@ -38,7 +59,7 @@ def inline(cohort, tmp_path_factory):
 @pytest.fixture
 def unprobed_run(small, tmp_path, monkeypatch):
     """A finished run whose probes nobody made."""
-    monkeypatch.setattr("pathssl.run.start_probes", lambda _: None)
+    monkeypatch.setattr("pathssl.run.start_probes", lambda *_, **__: None)
     done = train(*small, *LATE, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = find_runs(tmp_path / "outputs" / "small")
@@ -92,8 +113,12 @@ def test_a_run_starts_a_process_that_probes_it(small, tmp_path, inline):
         assert time.monotonic() < until, (run / "probes.log").read_text()
         time.sleep(0.2)
     same_as_loop(run, inline)
-    with open(run / ".probes.lock") as lock:  # let it end
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    while Checkpoints(run).steps() != [0, 8]:  # 4 stayed only to be probed
+        assert time.monotonic() < until, (run / "probes.log").read_text()
+        time.sleep(0.2)
+    for lock in (".probes.waiting", ".probes.lock"):  # let all end
+        with locked(run / lock):
+            pass
 
 
 @pytest.mark.slow
@@ -122,6 +147,24 @@ def test_one_works_one_waits_and_others_are_not_needed(unprobed_run):
 
 
 @pytest.mark.slow
+def test_what_is_saved_between_checkpoints_is_not_probed_and_a_vanished_one_not_missed(
+    unprobed_run, inline, monkeypatch
+):
+    checkpoints = Checkpoints(unprobed_run)
+    shutil.copytree(checkpoints.path(4), checkpoints.path(5))
+    load = late_probes.load_teacher
+
+    def late_load(config, weights):
+        if weights.parent == checkpoints.path(4):
+            shutil.rmtree(weights.parent)  # after it was seen to be there
+        return load(config, weights)
+
+    monkeypatch.setattr(late_probes, "load_teacher", late_load)
+    assert late_probes.probe_late(unprobed_run) == [0, 8]
+    assert {step: numbers(inline)[step] for step in (0, 8)} == numbers(unprobed_run)
+
+
+@pytest.mark.slow
 def test_mistakes_are_answered_in_a_sentence(inline, tmp_path):
     done = pathssl("probe", inline, "--late", cwd=tmp_path)
     assert done.returncode == 2 and "probe.where=inline" in done.stderr
@@ -130,9 +173,133 @@ def test_mistakes_are_answered_in_a_sentence(inline, tmp_path):
 
 
 def test_the_best_is_kept_once_all_are_probed(tmp_path):
-    probed = {0, 4}
-    keep = Retention(tmp_path, [0, 4, 8], every=3, best=None, is_probed=probed.__contains__)
-    assert keep([0, 4, 8]) == [0, 8]
+    steps, protocol = [0, 4, 8, 12], "linear/val/balanced_accuracy"
+    keep = Retention(
+        tmp_path, steps, every=4, best=metric_key("synthetic", protocol), is_probed=partial(is_probed, tmp_path)
+    )
+
+    def kept_after(scores: dict[int, float]) -> list[int]:
+        for step, score in scores.items():
+            place = {"step": step, "patches_seen": 8 * step}
+            write_probe(tmp_path, **place, task="synthetic", results={protocol: score})
+            write_probe(tmp_path, **place, task="unsupervised", results={})
+        return sorted(keep(steps))
+
+    for step in steps:
+        append_metrics(tmp_path, {"step": step, "patches_seen": 8 * step})
+    assert kept_after({}) == steps  # none is known to be the best
+    assert kept_after({0: 0.3, 4: 0.9}) == [0, 4, 8, 12]  # the best so far, and what is not probed
+    assert kept_after({8: 0.5}) == [0, 4, 12]
+    assert kept_after({12: 0.95}) == [0, 12]
+
+
+@pytest.fixture(scope="module")
+def on_paper():
+    config = compose([*LATE, "train.patches=64", "batch.size=8"])
+    config["train"]["checkpoint_every"] = 0.5
+    return config | {"derived": derived(config)}
+
+
+@pytest.fixture
+def all_probed(on_paper, tmp_path):
+    """A finished run of 8 steps, on paper, whose checkpoints are all probed, and kept."""
+    folder = tmp_path / "outputs" / "small" / "default" / "seed0"
+    for step in STEPS:
+        Checkpoints(folder).path(step).mkdir(parents=True)
+        write_probe(folder, step=step, patches_seen=8 * step, task="unsupervised", results={"rankme": 5.0})
+    (folder / "config.yaml").write_text(yaml.safe_dump(on_paper | {"output_dir": str(tmp_path / "outputs")}))
+    ends(folder, "finished")
+    return folder
+
+
+def ends(folder: Path, state: str) -> None:
+    place = {"step": 8, "total_steps": 8, "patches_seen": 64}
+    write_status(folder, state, **place, host=None, job_id=None, error=None)
+
+
+def test_what_is_done_at_the_end_is_done_by_the_first_that_finds_the_run_finished(all_probed, monkeypatch):
+    config = read_config(all_probed)
+    (all_probed / "config.yaml").write_text(yaml.safe_dump(config | {"logger": {"wandb": {"mode": "offline"}}}))
+    told = what_a_tracker_is_told(monkeypatch)
+    ends(all_probed, "running")  # W&B still has it
+    assert late_probes.probe_late(all_probed) == []
+    assert Checkpoints(all_probed).steps() == [0, 4, 8] and not told
+    ends(all_probed, "finished")
+    assert late_probes.probe_late(all_probed) == []
+    assert Checkpoints(all_probed).steps() == [0, 8] and told == ["late"]
+
+
+def test_a_job_looks_once_more_after_it_has_said_that_it_ends(all_probed, monkeypatch):
+    ending, looks = all_probed / ".probes.ending", []
+    ending.write_text("9")  # it was put back in the queue at its end
+    monkeypatch.setattr(late_probes, "_probe_all", lambda *_: looks.append(ending.is_file()) or [])
+    monkeypatch.setenv("SLURM_JOB_ID", "9")
+    late_probes.probe_late(all_probed)
+    assert looks == [False, True] and ending.read_text() == "9\n"
+
+
+class ReachedError(Exception):
+    pass
+
+
+def by_the_verb(run: Path) -> None:
+    config = read_config(run)
+    probe_runs._outcome(None, config, config, {}, with_nulls=False, may_be_trained=False)
+
+
+@pytest.mark.parametrize("on", [True, False])
+@pytest.mark.parametrize(
+    ("door", "reaches"), [(late_probes.probe_late, "sources.Data"), (by_the_verb, "probe_runs.Probes")]
+)
+def test_probes_are_made_by_the_kernels_of_the_loop(door, reaches, on, all_probed, monkeypatch):
+    def reached(*_, **__):
+        raise ReachedError(torch.are_deterministic_algorithms_enabled())
+
+    config = read_config(all_probed)
+    config["train"]["deterministic"] = on
+    (all_probed / "config.yaml").write_text(yaml.safe_dump(config))
+    (all_probed / "probes" / "step_00000008" / "unsupervised.json").unlink()
+    monkeypatch.setattr(probe_runs, "check_probed", lambda *_: None)
+    monkeypatch.setattr(f"pathssl.{reaches}", reached)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(not on)
+    try:
+        with pytest.raises(ReachedError, match=str(on)):
+            door(all_probed)
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def test_a_disk_without_locks_is_said_and_probed_on(all_probed, monkeypatch, caplog):
+    def no_locks(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    assert late_probes.probe_late(all_probed) == [] and "has no locks" in caplog.text
+    assert Checkpoints(all_probed).steps() == [0, 8]
+
+
+@pytest.mark.slow
+def test_an_agent_that_draws_a_finished_run_tells_its_late_results_too(unprobed_run, small, monkeypatch):
+    told = what_a_tracker_is_told(monkeypatch)
+    monkeypatch.setattr("pathssl.run.of_agent", lambda: True)
+    run(compose([*small, *LATE]), unprobed_run.parent.name)
+    assert told == ["again", "late"]
+
+
+def what_a_tracker_is_told(monkeypatch) -> list[str]:
+    """A list that fills with what trackers are asked to log."""
+    told = []
+
+    class Tracker:
+        def log_again(self, _):
+            told.append("again")
+
+        def log_late(self):
+            told.append("late")
+
+    monkeypatch.setattr(parts, "tracker", contextmanager(lambda *_: iter([Tracker()])))
+    return told
 
 
 @pytest.mark.slow

@@ -27,6 +27,7 @@ class _Planned(Launcher):
     """Says first what the runs will cost, and starts nothing that is beyond the budget."""
 
     options: dict[str, Any]
+    left_off: str  # what Ctrl-C leaves behind
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:  # noqa: ARG002
         self.config, self.composed = config, {}
@@ -41,7 +42,7 @@ class _Planned(Launcher):
         return self.composed[key]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
-        from pathssl.errors import UserError
+        from pathssl.errors import INTERRUPTED, UserError
         from pathssl.launch.grid import plain
 
         jobs = [list(overrides) for overrides in job_overrides]
@@ -52,6 +53,9 @@ class _Planned(Launcher):
         except UserError as error:  # of which Hydra would make a traceback
             print(error, file=sys.stderr)
             sys.exit(2)
+        except KeyboardInterrupt:
+            print(self.left_off, file=sys.stderr)
+            sys.exit(INTERRUPTED)
         return [self._result(job, code) for job, code in zip(jobs, codes, strict=True)]
 
     def _plan(self, jobs: list[list[str]], configs: list[dict[str, Any]]) -> None:
@@ -76,6 +80,8 @@ class _Planned(Launcher):
 class LocalLauncher(_Planned):
     """Runs each job in `processes` of its own, `parallel` jobs at a time."""
 
+    left_off = "Stopped. The runs have saved their states where they had begun; the same command goes on."
+
     def __init__(self, parallel: int | None, processes: int) -> None:
         self.options = {"parallel": parallel, "processes": processes}
 
@@ -89,6 +95,8 @@ class LocalLauncher(_Planned):
 
 class SlurmLauncher(_Planned):
     """Submits the jobs as one array, and returns; with `wait`, when all have ended. The options: conf/hydra/launcher/slurm_1gpu.yaml."""
+
+    left_off = "Nobody waits any more; jobs that were submitted go on (`python -m pathssl status` shows them, scancel ends them)."
 
     def __init__(self, **options: Any) -> None:
         self.options = OmegaConf.to_container(OmegaConf.create(options), resolve=True)

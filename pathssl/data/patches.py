@@ -63,7 +63,13 @@ class PatchReader:
         pixels = np.empty((len(indices), size, size, 3), np.uint8) if out is None else out
         draws = self.sampler.sample(self.seed, indices)
         indices, replaced = [int(index) for index in indices], []
-        for rows in _together(draws):
+        groups = _together(draws)
+        if self.sampler.index.by_url:
+            places = [(draws.slide[rows[0]], draws.x0[rows], draws.y0[rows], draws.mpp[rows[0]]) for rows in groups]
+            self.sampler.index.bring(
+                [(int(k), x0.tolist(), y0.tolist(), float(mpp)) for k, x0, y0, mpp in places], size
+            )
+        for rows in groups:
             read = len(rows) > 1 and not singly and self._read_region(indices, draws, rows, pixels)
             for row in rows:
                 self._settle(indices[row], draws, row, pixels[row], replaced, is_read=read)

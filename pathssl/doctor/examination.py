@@ -58,7 +58,7 @@ def _with_packages(overrides: Sequence[str], compose: Compose, probe: gpu.Probe)
         others = [one for one in overrides if not one.startswith(("region=", "region."))]
         four = compose([*others, "region=four"])["region"]
         checks += filter(None, [loader.storage(data), loader.speed(config, data, four)])
-    return [*checks, services.slurm(), services.wandb(config["logger"]["wandb"])]
+    return [*checks, services.urls(), services.slurm(), services.wandb(config["logger"]["wandb"])]
 
 
 def _config(overrides: Sequence[str], compose: Compose) -> dict[str, Any] | Check:

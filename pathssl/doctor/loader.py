@@ -57,8 +57,10 @@ def _is_written(cohort: Mapping[str, Any], cache: Path) -> bool:
 
 
 def storage(data: "Data") -> Check | None:
-    """How long reads of the slides' bytes take, past what is cached; None where the slides are too small to say."""
+    """How long reads of the slides' bytes take, past what is cached; None where the slides are too small to say, or come by URL."""
     paths = [data.index.root / data.index.paths[k] for k in _some(data.training_slides)]
+    if not all(isinstance(path, Path) for path in paths):
+        return None
     try:
         taken_s = within(_STORAGE_LIMIT_S, lambda: _reads_s(paths))
     except (TimeoutError, OSError) as error:

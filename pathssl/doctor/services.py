@@ -9,6 +9,7 @@ import tempfile
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from pathssl.doctor.check import Check, last_line, run, within
 from pathssl.doctor.machine import version
 from pathssl.errors import UserError
 from pathssl.files import locked, locked_or_refused
+from pathssl.slides.remote.address import SCHEMES
 
 _SLURM_LIMIT_S, _NETWORK_LIMIT_S, _DISK_LIMIT_S = 5.0, 4.0, 10.0
 _LITTLE_DISK_BYTES = 10e9  # the checkpoints of one run of a large ViT
@@ -44,6 +46,18 @@ def slurm() -> Check:
 
 def _columns(said: str) -> list[list[str]]:
     return [words for line in said.splitlines() if len(words := line.split(maxsplit=2)) == 3]
+
+
+def urls() -> Check:
+    """From where slides can be read by URL."""
+    here = [name for name, scheme in SCHEMES.items() if find_spec(scheme.package) is not None]
+    lacking = {scheme.extra for scheme in SCHEMES.values() if scheme.extra and find_spec(scheme.package) is None}
+    found = f"slides are read from {', '.join(f'{name}://' for name in here)}" if here else "slides are read from disks"
+    if not lacking:
+        return Check("URLs", "ok", found)
+    return Check(
+        "URLs", "absent", found, f"pip install -c constraints.txt '.[{','.join(sorted(lacking))}]' for the others."
+    )
 
 
 def wandb(settings: Mapping[str, Any] | None) -> Check:

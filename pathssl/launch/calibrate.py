@@ -27,7 +27,7 @@ def calibrate(jobs: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]
             f"-m {' '.join(_short(configs[0]))}; this plan finds it then."
         )
     lines, folders = [], []
-    together = min(where.together or 1, len(jobs))
+    together = min(where.together, len(jobs))
     kinds = list(
         {repr(step_key(config)): (list(job), config) for job, config in zip(jobs, configs, strict=True)}.values()
     )
@@ -49,7 +49,7 @@ def calibrate(jobs: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]
         study_folder=str(folders[0].parents[1]),
     )
     if any(codes):
-        failed = folders[codes.index(max(codes))]
+        failed = next(folder for folder, code in zip(folders, codes, strict=True) if code)
         raise UserError(f"A calibration failed, and so would the study. What it said stands above, and in {failed}.")
     for folder in folders:
         _weigh(folder)

@@ -11,7 +11,7 @@ import numpy as np
 
 from pathssl.identity import flatten
 from pathssl.launch.ranges import Range
-from pathssl.records import find_runs, read_config, read_json, read_metrics, read_status
+from pathssl.records import find_runs, read_config, read_json, read_metrics, read_probes, read_status
 
 CALIBRATION = "calibration"  # the folder in output_dir that holds runs made only to be measured
 SIZES = "checkpoint_bytes.json"  # in such a run's folder, in place of its checkpoints
@@ -35,6 +35,7 @@ _PROBE = (
     "resolution",
     "task",
     "probe",
+    "features",
     "robustness",
     "unsupervised",
     "train.probe_batch_size",
@@ -136,8 +137,14 @@ def _windows(earlier: Earlier) -> list[tuple[float, float]]:
 def seconds_a_probe(config: Mapping[str, Any], runs: Sequence[Earlier]) -> tuple[Range, str] | None:
     """The same of the probes of a checkpoint; the first of a run, which has nulls to probe too, counts as one of them."""
     fit = alike(config, runs, _PROBE)
-    times = {r.run: [row["probe_time_s"] for row in read_metrics(r.run) if row.get("probe_time_s")] for r in fit}
-    return _spread(times, runs)
+    return _spread({r.run: _probe_times(r) for r in fit}, runs)
+
+
+def _probe_times(earlier: Earlier) -> list[float]:
+    """Of each checkpoint; where another process probes, that writes them."""
+    late = earlier.config["probe"]["where"] == "job"
+    rows = read_probes(earlier.run) if late else read_metrics(earlier.run)
+    return [row["probe_time_s"] for row in rows if row.get("probe_time_s")]
 
 
 def seconds_a_start(config: Mapping[str, Any], runs: Sequence[Earlier]) -> tuple[Range, str] | None:

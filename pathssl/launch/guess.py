@@ -16,6 +16,7 @@ from pathssl.report.words import plural
 ASSUMED_GPU = "A100"
 # Of a device's arithmetic, what training a ViT puts to use: most, the usual and least.
 _UTILISATION = (0.5, 0.3, 0.1)
+_LEAST_S = 0.01  # starting the kernels of the smallest of models
 _BACKWARD = 2  # times the forward pass
 _MOMENTS = 2  # that Adam keeps of each parameter
 
@@ -31,7 +32,7 @@ def seconds_a_step(config: Mapping[str, Any], hardware: Hardware) -> tuple[Range
             _cpu_rate(config["train"]["threads"]),
             f"this CPU's matrix products, {plural(config['train']['threads'], 'thread')}",
         )
-    seconds = Range(*(flops / (rate * share) for share in _UTILISATION))
+    seconds = Range(*(max(_LEAST_S, flops / (rate * share)) for share in _UTILISATION))
     shares = f"{_UTILISATION[2]:.0%} to {_UTILISATION[0]:.0%}"
     return seconds, f"a guess: {flops / 1e12:.3g} TFLOP at {shares} of {rate / 1e12:.3g} TFLOP/s ({of})"
 

@@ -2,10 +2,11 @@
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 
-_LIMIT_S, _PING_LIMIT_S = 30, 5
+_LIMIT_S, _PING_LIMIT_S = 30, 15
 # Of a job that will do nothing more; what is not among these may still run, or run again.
 _OVER = ("BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED")
 _OVER += ("REVOKED", "TIMEOUT")
@@ -29,14 +30,20 @@ class Job:
 
 
 def answers() -> bool:
-    """Whether there is a SLURM here that jobs can be sent to."""
+    """Whether there is a SLURM here that jobs can be sent to; says so where it is here and does not answer."""
     if shutil.which("sbatch") is None:
         return False
     try:
         ping = subprocess.run(["scontrol", "ping"], capture_output=True, timeout=_PING_LIMIT_S, check=False)
+        if ping.returncode == 0:
+            return True
     except (OSError, subprocess.TimeoutExpired):
-        return False
-    return ping.returncode == 0
+        pass
+    print(
+        "There is an sbatch here, but no SLURM answers `scontrol ping`: this machine is taken. (hydra/launcher=slurm_1gpu insists.)",
+        file=sys.stderr,
+    )
+    return False
 
 
 def ask(ids: Collection[str]) -> dict[str, Job] | None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pathssl.budget import check_budget
 from pathssl.environment import cpu_name
 from pathssl.errors import UserError
 from pathssl.identity import arm_name, run_folder
@@ -14,27 +15,33 @@ from pathssl.launch import earlier
 from pathssl.launch.earlier import Earlier, Hardware
 from pathssl.launch.local import at_a_time, check_settings, visible_gpus
 from pathssl.launch.ranges import NOTHING, Range, total
-from pathssl.records import read_status
+from pathssl.launch.slurm_options import check_options
+from pathssl.launch.status import under_way
 from pathssl.schedules import steps_every
 
 
 @dataclass(frozen=True)
 class Where:
-    """hardware: of each run. together: how many run at a time; None where only the cluster knows."""
+    """hardware: of each run. together: how many run at a time; of a cluster, how many at most."""
 
     hardware: Hardware
-    together: int | None
+    together: int
 
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one run, from where it stands. step_s and the rest: a range and its source, None where nothing is known."""
+    """Of one run, from where it stands. step_s and the rest: a range and its source, None where nothing is known.
+
+    done: there is nothing to do, since it has finished or is under way. beside: another process makes the probes, on one GPU at most, and
+    the run does not wait for it.
+    """
 
     name: str
     steps: int
     probes: int
     kept: int
     done: bool
+    beside: bool
     goes_on: bool
     step_s: tuple[Range, str] | None
     probe_s: tuple[Range, str] | None
@@ -47,9 +54,10 @@ class Cost:
             return NOTHING
         if self.step_s is None:
             return None
-        return total([self.step_s[0].times(self.steps), self._probes_s(), self.start_s[0] if self.start_s else NOTHING])
+        probes_s = NOTHING if self.beside else self.probes_s()
+        return total([self.step_s[0].times(self.steps), probes_s, self.start_s[0] if self.start_s else NOTHING])
 
-    def _probes_s(self) -> Range:
+    def probes_s(self) -> Range:
         return self.probe_s[0].times(self.probes) if self.probe_s else NOTHING
 
 
@@ -73,15 +81,17 @@ class Plan:
         if not self.where.hardware.gpu:
             return NOTHING
         hours = self.run_hours()
-        return None if hours is None else hours.times(self.where.hardware.processes)
+        beside = total(cost.probes_s() for cost in self.costs if cost.beside).times(1 / 3600)
+        return None if hours is None else hours.times(self.where.hardware.processes) + beside
 
     def wall_hours(self) -> Range | None:
         """From the first start to the last end, each run begun as soon as there is room."""
         seconds = [cost.seconds() for cost in self.to_do]
         if None in seconds:
             return None
-        lanes = self.where.together or max(1, len(seconds))
-        ends = [_last_end([getattr(s, end) for s in seconds], lanes) / 3600 for end in ("low", "mid", "high")]
+        ends = [
+            _last_end([getattr(s, end) for s in seconds], self.where.together) / 3600 for end in ("low", "mid", "high")
+        ]
         return Range(*ends)
 
     def beyond_budget(self) -> str | None:
@@ -105,11 +115,14 @@ def plan_of(
     """The plan of runs with these overrides and resolved configs. may_guess: which takes the seconds that importing torch takes."""
     first = configs[0]
     most = first["budget"]["max_gpu_hours"]
+    check_budget(most)
     runs = earlier.on(where.hardware, earlier.earlier_runs(Path(first["output_dir"])))
     guess = may_guess or (most is not None and where.hardware.gpu)
     known: dict[str, tuple] = {}  # runs that differ only in a seed or a momentum cost the same
     costs = []
-    for overrides, config in zip(jobs, configs, strict=True):
+    folders = [run_folder(config, arm_name(job)) for job, config in zip(jobs, configs, strict=True)]
+    alone = under_way(folders)
+    for folder, config in zip(folders, configs, strict=True):
         key = repr(
             [
                 config[part]
@@ -119,6 +132,7 @@ def plan_of(
                     "augmentation",
                     "task",
                     "probe",
+                    "features",
                     "robustness",
                     "batch",
                     "data",
@@ -129,7 +143,7 @@ def plan_of(
         key += repr([config[part] for part in ("parallel", "loader", "optim", "unsupervised", "resolution", "train")])
         if key not in known:
             known[key] = _unit_costs(config, where.hardware, runs, guess)
-        costs.append(_cost(overrides, config, known[key]))
+        costs.append(_cost(folder, config, known[key], done=folder in alone))
     return Plan(costs, where, first["train"]["threads"], most)
 
 
@@ -142,20 +156,21 @@ def _unit_costs(config: Mapping[str, Any], hardware: Hardware, runs: Sequence[Ea
     return step, earlier.seconds_a_probe(config, runs), earlier.seconds_a_start(config, runs), disk
 
 
-def _cost(overrides: Sequence[str], config: Mapping[str, Any], units: tuple) -> Cost:
-    arm = arm_name(overrides)
-    folder = run_folder(config, arm)
-    steps = int(config["train"]["patches"]) // config["batch"]["size"]
-    done = (read_status(folder) or {}).get("state") == "finished"
+def _cost(folder: Path, config: Mapping[str, Any], units: tuple, *, done: bool) -> Cost:
+    for key, value in (("train.patches", config["train"]["patches"]), ("batch.size", config["batch"]["size"])):
+        if type(value) is not int or value < 1:
+            raise UserError(f"{key}={value} must be a whole number, at least 1.")
+    steps = config["train"]["patches"] // config["batch"]["size"]
     saved = max((int(path.name.removeprefix("step_")) for path in folder.glob("checkpoints/step_*")), default=-1)
     at = sorted(steps_every(config["train"]["checkpoint_every"], steps))
     kept = {*at[:: config["checkpoint"]["keep_every"]], steps}
     return Cost(
-        name=f"{arm}/{folder.name}",
+        name=f"{folder.parent.name}/{folder.name}",
         steps=0 if done else steps - max(0, saved),
         probes=0 if done else sum(step > saved for step in at),
         kept=len(kept),
         done=done,
+        beside=config["probe"]["where"] == "job",
         goes_on=saved > 0 and not done,
         **dict(zip(("step_s", "probe_s", "start_s", "disk"), units, strict=True)),
     )
@@ -172,9 +187,9 @@ def where_of(launcher: Mapping[str, Any], train: Mapping[str, Any]) -> Where:
     """Where hydra.launcher's settings send runs: those of a cluster have submitit's names."""
     if "nodes" not in launcher:
         return local(launcher, train)
-    tasks = launcher.get("tasks_per_node") or 1
-    gpu = bool(launcher.get("gpus_per_node")) and train["device"] != "cpu"
-    return Where(Hardware(None, gpu, launcher["nodes"] * tasks), launcher.get("array_parallelism"))
+    check_options(launcher)
+    gpu = bool(launcher["gpus_per_node"]) and train["device"] != "cpu"
+    return Where(Hardware(None, gpu, launcher["nodes"] * launcher["tasks_per_node"]), launcher["array_parallelism"])
 
 
 def local(launcher: Mapping[str, Any], train: Mapping[str, Any]) -> Where:

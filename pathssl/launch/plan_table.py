@@ -14,7 +14,9 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
     to_do = plan.to_do
     done = len(plan.costs) - len(to_do)
     begun = sum(cost.goes_on for cost in to_do)
-    said = [f"{done} more have finished and are left alone"] * bool(done) + [f"{begun} of them go on"] * bool(begun)
+    said = [f"{done} more have finished or are under way, and are left alone"] * bool(done) + [
+        f"{begun} of them go on"
+    ] * bool(begun)
     if not to_do:
         return [_row("runs", 0, None, "", *said)]
     found = [
@@ -44,11 +46,9 @@ def _sums(plan: Plan) -> list[dict[str, Any]]:
         worked = hours and hours.times(plan.threads * hardware.processes)
         name, source = "core-hours", f"{plural(plan.threads * hardware.processes, 'core')} a run, no GPU"
     together = plan.where.together
-    how = (
-        f"{min(together, max(1, len(plan.to_do)))} at a time"
-        if together
-        else "if all run at once; waiting for the cluster is not in it"
-    )
+    how = f"{min(together, max(1, len(plan.to_do)))} at a time"
+    if hardware.name is None:
+        how += " at most; waiting for the cluster is not in it"
     return [
         _row(name, worked and worked.mid, worked, "h", source if worked else unknown),
         _row("wall time", wall and wall.mid * 3600, wall and wall.times(3600), "s", how if wall else unknown),
@@ -56,12 +56,12 @@ def _sums(plan: Plan) -> list[dict[str, Any]]:
     ]
 
 
-def _disk(to_do: list[Cost], together: int | None) -> dict[str, Any]:
+def _disk(to_do: list[Cost], together: int) -> dict[str, Any]:
     """What the checkpoints take in the end, and while some are being saved beside those before them."""
     if any(cost.disk is None for cost in to_do):
         return _row("disk", None, None, "bytes", "no such run was saved here")
     teachers, states = [cost.kept * cost.disk[0][0] for cost in to_do], [cost.disk[0][1] for cost in to_do]
-    size, more = sum(teachers) + sum(states), sum(sorted(states)[-(together or len(states)) :])
+    size, more = sum(teachers) + sum(states), sum(sorted(states)[-together:])
     counted = f"{sum(cost.kept for cost in to_do)} teachers and {plural(len(states), 'training state')}"
     return _row(
         "disk",
@@ -100,9 +100,10 @@ def table(plan: Plan) -> str:
     """A line a figure."""
     cells = [("", "estimate", "range", "source"), *(_cells(row) for row in rows(plan))]
     widths = [max(len(row[i]) for row in cells) for i in range(3)]
-    return "\n".join(
-        "  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in cells
-    )
+    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in cells]
+    if plan.max_gpu_hours is not None and not plan.where.hardware.gpu:
+        lines.append("These runs use no GPU: budget.max_gpu_hours does not bound them.")
+    return "\n".join(lines)
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
@@ -114,7 +115,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, str, str, str]:
 
 def _written(value: float, row: dict[str, Any]) -> str:
     if row["unit"] == "bytes":
-        return f"{value / 1e9:,.3g} GB"
+        return f"{value / 1e9:,.3g} GB" if value >= 1e8 else f"{value / 1e6:,.3g} MB"
     if row["unit"] == "h":
         return f"{value:,.3g}"
     if row["unit"] == "":

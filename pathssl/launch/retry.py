@@ -16,6 +16,7 @@ from pathssl.report.words import plural
 
 _AGAIN = ("failed", "lost")
 SENT, HERE = "sent again", "again on this machine"
+NOT_BEGUN = "it does not say how it was started: repeat its command"
 BY_HAND = "left to whoever started it (by sbatch or an agent): the same command goes on"
 
 
@@ -24,7 +25,7 @@ def retry(runs: Sequence[Path], *, dry_run: bool) -> dict[str, Any]:
     looks = look_at(runs)
     again = [(look, _place(look.run)) for look in looks if look.state in _AGAIN]
     sent, here = ([look.run for look, place in again if place == wanted] for wanted in (SENT, HERE))
-    lines = {run: starting_line(run) for run in here}  # before anything is sent: these may be refused
+    lines = {run: starting_line(run) for run in here}
     failed: list[Path] = []
     if not dry_run:
         if sent:
@@ -33,6 +34,8 @@ def retry(runs: Sequence[Path], *, dry_run: bool) -> dict[str, Any]:
             failed += resubmit(sent)
         failed += _run_here(lines)
     text = _said(again, len(looks))
+    if stopped := sum(look.state == "preempted" for look in looks):
+        text += f"\n{plural(stopped, 'run')} more stopped when asked to: the command that started it goes on."
     text += f"\n{plural(len(failed), 'run')} failed again: {', '.join(map(str, failed))}." if failed else ""
     rows = [
         {
@@ -56,7 +59,10 @@ def retry(runs: Sequence[Path], *, dry_run: bool) -> dict[str, Any]:
 def _place(run: Path) -> str:
     if read_submission(run):
         return SENT
-    return BY_HAND if (read_json(run / "environment.json") or {}).get("slurm_job_id") else HERE
+    environment = read_json(run / "environment.json") or {}
+    if "folder" not in environment:
+        return NOT_BEGUN
+    return BY_HAND if environment.get("slurm_job_id") else HERE
 
 
 def _overrides(run: Path, lines: Mapping[Path, tuple[list[str], str, int]]) -> list[str] | None:
@@ -73,10 +79,6 @@ def _said(again: Sequence[tuple[Look, str]], count: int) -> str:
 def starting_line(run: Path) -> tuple[list[str], str, int]:
     """The overrides that the run was started with here, in which folder, and in how many processes."""
     environment = read_json(run / "environment.json")
-    if environment is None or "folder" not in environment:
-        raise UserError(
-            f"{run} does not say what it was started with. Repeat its command; the run goes on from its last checkpoint."
-        )
     return shlex.split(environment["command"])[2:], environment["folder"], environment["processes"]
 
 

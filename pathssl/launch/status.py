@@ -1,5 +1,6 @@
 """What each run of a folder is doing: what it wrote last, and whether it is still there."""
 
+import datetime
 import os
 import platform
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,14 +12,18 @@ from pathssl.errors import UserError
 from pathssl.files import is_locked
 from pathssl.launch.jobs import Job, ask
 from pathssl.launch.tails import Tail, read_tail
-from pathssl.records import find_runs, is_probed, read_config, read_status, read_submission
+from pathssl.probe_process import unprobed
+from pathssl.records import find_runs, read_config, read_status, read_submission
 from pathssl.report.words import duration, plural
 from pathssl.schedules import steps_every
 
 # As in status.json, and: `starting`, the job has begun and the run not yet; `lost`, nothing is left of it that could go on by itself.
 STATES = ("running", "starting", "queued", "preempted", "lost", "failed", "finished")
+_SILENT_S = 600  # without a word of a run: worth saying
+_REASONS = {"BadConstraints": "BadConstraints: no node has what the job asks for; scancel it, and send it with less"}
+_LEFT_ALONE = ("finished", "running", "starting", "queued")
 _ENDED = ("finished", "failed", "lost", "preempted")
-_COLUMNS = ("run", "state", "step", "ETA", "patches/s", "last probe", "requeues", "")
+_COLUMNS = ("run", "state", "step", "ETA", "patches/s", "last probe", "requeues", "why")
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,12 @@ def look_at(runs: Sequence[Path]) -> list[Look]:
     """What each of these runs is doing now."""
     jobs = ask(sorted({id_ for run in runs for id_ in _job_ids(run, read_status(run))}))
     return [_look(run, jobs) for run in runs]
+
+
+def under_way(runs: Sequence[Path]) -> dict[Path, str]:
+    """Those of the runs for which there is nothing to do, and what they are doing."""
+    begun = [run for run in runs if read_status(run) is not None]
+    return {look.run: look.state for look in look_at(begun) if look.state in _LEFT_ALONE}
 
 
 def _look(run: Path, jobs: Mapping[str, Job] | None) -> Look:
@@ -100,7 +111,7 @@ def _state(run: Path, status: Mapping[str, Any] | None, jobs: Mapping[str, Job] 
         return told, _waiting_for_probes(run)
     # In an interactive job (salloc) the job outlives the run.
     if ids and os.environ.get("SLURM_JOB_ID") not in ids:
-        return _state_by_job(told, last_line, ids, jobs)
+        return _state_by_job(run, told, status or {}, last_line, ids, jobs)
     if told == "failed":
         return told, last_line
     held = is_locked(run / ".lock")
@@ -120,29 +131,66 @@ def _state(run: Path, status: Mapping[str, Any] | None, jobs: Mapping[str, Job] 
     return told, "it was stopped; the same command goes on from there" if told == "preempted" else ""
 
 
+def _is_probed_elsewhere(run: Path) -> bool:
+    return ((read_config(run) or {}).get("probe") or {}).get("where") == "job"
+
+
+def _probed_inside(run: Path) -> str:
+    """What its user has to know of a run in a job that the launcher did not send, where another process of that job probes it."""
+    if read_submission(run) is not None or not _is_probed_elsewhere(run):
+        return ""
+    return "its probes end with its job: what is then missing, python -m pathssl probe RUN --late makes"
+
+
 def _waiting_for_probes(run: Path) -> str:
     """What a finished run still waits for, where another process probes it."""
-    if ((read_config(run) or {}).get("probe") or {}).get("where") != "job":
+    if not _is_probed_elsewhere(run):
         return ""
-    steps = [int(path.name.removeprefix("step_")) for path in (run / "checkpoints").glob("step_*")]
-    waiting = sum(not is_probed(run, step) for step in steps)
+    waiting = len(unprobed(run))
     return f"{plural(waiting, 'checkpoint')} not probed yet (python -m pathssl probe RUN --late)" if waiting else ""
 
 
-def _state_by_job(told: str, last_line: str, ids: list[str], jobs: Mapping[str, Job] | None) -> tuple[str, str]:
+def _state_by_job(
+    run: Path,
+    told: str,
+    status: Mapping[str, Any],
+    last_line: str,
+    ids: list[str],
+    jobs: Mapping[str, Job] | None,
+) -> tuple[str, str]:
     if jobs is None:
         return told, last_line or f"SLURM does not answer; its job is {ids[0]}"
     known = [jobs[id_] for id_ in ids if id_ in jobs]
     alive = [job for job in known if not job.over]
     if alive and alive[-1].waiting:
-        return "queued", alive[-1].reason
+        return "queued", _REASONS.get(alive[-1].reason, alive[-1].reason)
     if told == "failed":
         return told, last_line
     if alive:
-        return ("starting" if told == "queued" else told), ""
+        return _in_its_job(run, told, status, ids[-1])
     end = f" ({known[-1].state})" if known else ""
     how = {"queued": "before it began", "preempted": "after it was stopped"}.get(told, "without a word of the run")
     return "lost", f"its job {ids[-1]} is gone{end}, {how}"
+
+
+def _in_its_job(run: Path, told: str, status: Mapping[str, Any], job: str) -> tuple[str, str]:
+    """Of a run whose job is there, and does not wait."""
+    if told == "preempted":
+        return "starting", "it was stopped, and goes on"
+    if told != "running":
+        return "starting", ""
+    # A job may outlive its run: an agent's, or salloc's. Another node's locks are not seen from here on every file system.
+    if is_locked(run / ".lock") is not False:
+        return told, _probed_inside(run)
+    gone = f"nothing holds its folder; its last word was at {status['updated']}"
+    if status["host"] == platform.node():
+        return "lost", f"its job {job} lives on, but {gone}"
+    return told, gone if _silent_s(status) > _SILENT_S else _probed_inside(run)
+
+
+def _silent_s(status: Mapping[str, Any]) -> float:
+    said = datetime.datetime.fromisoformat(status["updated"])
+    return (datetime.datetime.now(datetime.UTC) - said).total_seconds()
 
 
 def _eta_s(run: Path, step: int, total: int, tail: Tail) -> float | None:

@@ -9,6 +9,7 @@ import yaml
 from pathssl.errors import UserError
 from pathssl.files import write_atomic
 from pathssl.launch.grid import Grid, Interval, compose_runs, read_grid
+from pathssl.launch.local import command
 
 METHODS = ("grid", "random", "bayes")
 _LOWER_IS_BETTER = ("unsupervised/odcorr", "unsupervised/site_", "unsupervised/stain_", "train/loss")  # what begins so
@@ -117,10 +118,7 @@ def _early(config: dict[str, Any], stop_after: int) -> dict[str, Any]:
 def _command(fixed: list[str], processes: int) -> list[str]:
     kept = [o for o in fixed if not o.startswith("hydra/launcher")]
     logger = [] if any(o.startswith("logger=") for o in kept) else ["logger=wandb"]
-    start = ["python", "train.py"]
-    if processes > 1:
-        start = ["torchrun", "--standalone", f"--nproc-per-node={processes}", "train.py"]
-    return ["${env}", *start, *kept, *logger, "${args_no_hyphens}"]
+    return ["${env}", *command(["train.py", *kept, *logger, "${args_no_hyphens}"], processes, python="python")]
 
 
 def _next(path: Path) -> str:

@@ -1,5 +1,7 @@
 """Which pictures of two sets are copies of each other."""
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +11,7 @@ from pathssl.leakage.fingerprint import WAYS, Fingerprints
 # Set by benchmarks/leakage.py: copies differ in fewer of 63 bits, and unrelated tissue is far less alike.
 MOST_BITS = 14
 LEAST_SIMILARITY = 0.85
-_PAIRS_AT_A_TIME = 2**21  # 16 MiB of differences
+_PAIRS_AT_A_TIME = 2**18  # 2 MiB of differences, and half a GiB where all are candidates
 
 
 @dataclass(frozen=True)
@@ -35,9 +37,10 @@ def find_copies(a: Fingerprints, b: Fingerprints | None = None) -> Copies:
     rows_of_a, rows_of_b = np.flatnonzero(~a.plain_N), np.flatnonzero(~b.plain_N)
     hashes_b = b.hashes_N2[rows_of_b, 0]
     slab = max(1, _PAIRS_AT_A_TIME // max(1, len(rows_of_b)))
-    found: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-    for way in WAYS:
-        hashes_a = a.laid(way)[rows_of_a]
+
+    def laid(way: tuple[int, int, int]) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """(rows, columns, similarity) of the pairs that show the same when `a` is laid that way."""
+        found, hashes_a = [], a.laid(way)[rows_of_a]
         for start in range(0, len(rows_of_a), slab):
             # Within one set only what lies to the right of the diagonal.
             left = start if within else 0
@@ -49,6 +52,10 @@ def find_copies(a: Fingerprints, b: Fingerprints | None = None) -> Copies:
             similarity = a.similarity(row, b, column, way)
             alike = similarity >= LEAST_SIMILARITY
             found.append((row[alike], column[alike], similarity[alike]))
+        return found
+
+    with ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        found = [part for parts in pool.map(laid, WAYS) for part in parts]
     return _once(*(np.concatenate(parts) for parts in zip(*found, strict=True))) if found else _NONE
 
 

@@ -8,7 +8,7 @@ Axes: N pictures, K frequencies a side, V = 8 ways to lay a square.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -24,6 +24,8 @@ _WEIGHT_KK = np.add.outer(np.arange(_COMPARED), np.arange(_COMPARED)).astype(np.
 _BITS = (np.uint64(1) << np.arange(_HASHED**2, dtype=np.uint64)).reshape(_HASHED, _HASHED)
 _ODD_ROWS, _ODD_COLUMNS = _BITS[1::2].sum(dtype=np.uint64), _BITS[:, 1::2].sum(dtype=np.uint64)
 _SIGNS_K = (-1.0) ** np.arange(_COMPARED, dtype=np.float32)
+_PACKED = np.dtype([("hashes", "u8", 2), ("shapes", "f2", (_COMPARED, _COMPARED)), ("plain", "?")])
+VERSION = 1  # of what fingerprints are: those that are kept of another one are made anew
 # (transposed, rows flipped, columns flipped)
 WAYS = [(transposed, rows, columns) for transposed in (0, 1) for rows in (0, 1) for columns in (0, 1)]
 
@@ -33,8 +35,24 @@ class Fingerprints:
     """Of N pictures, in order."""
 
     hashes_N2: np.ndarray  # uint64: of the picture, and of its transpose
-    shapes_NKK: np.ndarray  # float32, of unit length
+    shapes_NKK: np.ndarray  # float16, of unit length
     plain_N: np.ndarray  # bool: too little in it to be known again
+
+    @classmethod
+    def of_packed(cls, packed_N: np.ndarray) -> "Fingerprints":
+        """What `packed` gave."""
+        return cls(*(packed_N[name] for name in _PACKED.names))
+
+    def packed(self) -> np.ndarray:
+        """(N,) of all that there is, in one array."""
+        packed_N = np.empty(len(self), _PACKED)
+        for name, of in zip(_PACKED.names, (self.hashes_N2, self.shapes_NKK, self.plain_N), strict=True):
+            packed_N[name] = of
+        return packed_N
+
+    def only(self, those_N: np.ndarray) -> "Fingerprints":
+        """With the others plain, so that only these have copies."""
+        return replace(self, plain_N=self.plain_N | ~those_N)
 
     def __len__(self) -> int:
         return len(self.plain_N)
@@ -48,20 +66,20 @@ class Fingerprints:
     def similarity(self, rows: np.ndarray, others: "Fingerprints", columns: np.ndarray, way) -> np.ndarray:
         """(n,) float32 in [-1, 1]: how alike pictures `rows`, laid that way, and pictures `columns` of `others` are."""
         transposed, flip_rows, flip_columns = way
-        shapes = self.shapes_NKK[rows]
+        shapes = self.shapes_NKK[rows].astype(np.float32)
         shapes = shapes.transpose(0, 2, 1) if transposed else shapes
         signs_KK = np.multiply.outer(_SIGNS_K**flip_rows, _SIGNS_K**flip_columns)
-        return np.einsum("nij,nij,ij->n", shapes, others.shapes_NKK[columns], signs_KK)
+        return np.einsum("nij,nij,ij->n", shapes, others.shapes_NKK[columns].astype(np.float32), signs_KK)
 
 
 def fingerprints(batches: Iterable[np.ndarray]) -> Fingerprints:
-    """Of all pictures in batches (B, H, H, 3) uint8."""
-    thumbnails = [_thumbnail(picture) for batch in batches for picture in batch]
-    cosines = dctn(
-        np.stack(thumbnails) if thumbnails else np.empty((0, *[_THUMBNAIL_PX] * 2), np.float32),
-        axes=(1, 2),
-        norm="ortho",
-    )
+    """Of all pictures in batches (B, H, H, 3) uint8: half a KiB each, whatever their number."""
+    packed = [_of_batch(batch).packed() for batch in batches if len(batch)]
+    return Fingerprints.of_packed(np.concatenate([np.empty(0, _PACKED), *packed]))
+
+
+def _of_batch(pictures: np.ndarray) -> Fingerprints:
+    cosines = dctn(np.stack([_thumbnail(picture) for picture in pictures]), axes=(1, 2), norm="ortho")
     cosines[:, 0, 0] = 0
     plain_N = np.sqrt((cosines**2).sum((1, 2))) / _THUMBNAIL_PX < _PLAIN
     signs = cosines[:, :_HASHED, :_HASHED] > 0
@@ -70,7 +88,8 @@ def fingerprints(batches: Iterable[np.ndarray]) -> Fingerprints:
     ]
     shapes = cosines[:, :_COMPARED, :_COMPARED] * _WEIGHT_KK
     length = np.sqrt((shapes**2).sum((1, 2), keepdims=True))
-    return Fingerprints(np.stack(hashes, axis=1), shapes / np.where(length > 0, length, 1), plain_N)
+    shapes = (shapes / np.where(length > 0, length, 1)).astype(np.float16)
+    return Fingerprints(np.stack(hashes, axis=1), shapes, plain_N)
 
 
 def _thumbnail(picture: np.ndarray) -> np.ndarray:

@@ -1,7 +1,7 @@
 """The guard: what of the labelled tasks was trained on, and what is done about it."""
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,8 +9,10 @@ import numpy as np
 
 from pathssl.data.patches import PatchReader
 from pathssl.errors import UserError
+from pathssl.leakage import fingerprint
 from pathssl.leakage.fingerprint import Fingerprints, fingerprints
-from pathssl.leakage.overlaps import Overlap, between_splits, of_names, of_pictures
+from pathssl.leakage.overlaps import Overlap, between_splits, of_names, of_pictures, straddling
+from pathssl.probes.cache import FeatureCache, key_of
 from pathssl.probes.task import Task
 from pathssl.records import OF_TRAINING
 from pathssl.slides.index import SlideIndex
@@ -18,14 +20,38 @@ from pathssl.slides.index import SlideIndex
 log = logging.getLogger(__name__)
 _SHOWN = 10
 _PATCHES_AT_A_TIME = 64
+_BY_TASK = ("images", "sets")
+VERSION = 1  # of what is found: other findings in a leakage.json are looked for anew
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was compared, and the overlaps."""
+    """What was compared, and the overlaps.
+
+    compared: numbers of cases, slides and pictures that are trained on; by task, "images" how many it has, and "sets" of which set that is.
+    """
 
     compared: dict[str, Any]
     overlaps: list[Overlap]
+
+    @classmethod
+    def of_record(cls, record: Mapping[str, Any] | None) -> "Findings":
+        """What `record` gave; None is nothing."""
+        compared = {"cases": 0, "slides": 0, "pictures": 0, "images": {}, "sets": {}}
+        if record is None:
+            return cls(compared, [])
+        return cls(compared | record["compared"], [Overlap(**one) for one in record["overlaps"]])
+
+    def of(self, tasks: Collection[str]) -> "Findings":
+        """What concerns these tasks."""
+        known = {key: {k: self.compared[key][k] for k in tasks if k in self.compared[key]} for key in _BY_TASK}
+        return Findings(self.compared | known, [one for one in self.overlaps if one.task in tasks])
+
+    def joined(self, later: "Findings") -> "Findings":
+        """With what was looked at later, which counts where both have a task."""
+        kept = [one for one in self.overlaps if one.task not in later.compared["images"]]
+        known = {key: self.compared[key] | later.compared[key] for key in _BY_TASK}
+        return Findings(later.compared | known, kept + later.overlaps)
 
     def of_training(self) -> list[Overlap]:
         """Those that mean that what is tested was trained on."""
@@ -56,30 +82,57 @@ def look(
     reader: PatchReader | None,
     patches: int,
     batch_size: int,
+    cache: FeatureCache | None,
 ) -> Findings:
     """The overlaps of the tasks with the slides number `training_slides`, and with the first `patches` patches of `reader`.
 
-    With patches=0 no picture is looked at: not those of the tasks either.
+    With patches=0 no picture is looked at: not those of the tasks either. `cache` keeps what follows from the tasks alone.
     """
     cases = sorted({index.case[k] for k in training_slides})
     slides = [index.paths[k] for k in training_slides]
     overlaps = [one for name, task in tasks.items() for one in of_names(name, task, cases, slides)]
     if patches and tasks:
         trained, places = _first_patches(reader, patches)
-        overlaps += of_copies(tasks, trained, places, batch_size)
-    compared = {"cases": len(cases), "slides": len(slides), "pictures": patches if tasks else 0}
-    return Findings(compared | {"images": {name: len(task) for name, task in tasks.items()}}, overlaps)
+        overlaps += of_copies(tasks, trained, places, batch_size, cache)
+    compared: dict[str, Any] = {"cases": len(cases), "slides": len(slides), "pictures": patches if tasks else 0}
+    compared["images"] = {name: len(task) for name, task in tasks.items()}
+    compared["sets"] = {name: known_set(task, patches) for name, task in tasks.items()}
+    return Findings(compared, overlaps)
+
+
+def known_set(task: Task, patches: int) -> str:
+    """A key of all of a task that findings follow from, and of how many patches were looked at."""
+    columns = (task.ids_N, task.groups_N, task.slides_N, task.splits_N)
+    return key_of(VERSION, patches, task.data_hash(), sorted(task.classes), *(column.tolist() for column in columns))
 
 
 def of_copies(
-    tasks: Mapping[str, Task], trained: Fingerprints, places: Sequence[str], batch_size: int
+    tasks: Mapping[str, Task],
+    trained: Fingerprints,
+    places: Sequence[str],
+    batch_size: int,
+    cache: FeatureCache | None = None,
 ) -> list[Overlap]:
     """The copies of pictures in the tasks, and those between their splits."""
     overlaps = []
     for name, task in tasks.items():
-        images = fingerprints(task.batches(batch_size))
-        overlaps += of_pictures(name, task, images, trained, places) + between_splits(name, task, images)
+        images, pairs = _of_task(task, batch_size, cache)
+        overlaps += of_pictures(name, task, images, trained, places) + between_splits(name, task, pairs)
     return overlaps
+
+
+def _of_task(task: Task, batch_size: int, cache: FeatureCache | None) -> tuple[Fingerprints, np.ndarray]:
+    """The fingerprints of a task's pictures, and its copies between splits: of very many images these take minutes."""
+    data = task.data_hash() if cache is not None else None
+
+    def kept(compute: Callable[[], np.ndarray], *of: object) -> np.ndarray:
+        return compute() if data is None else cache.get(key_of(*of, data), compute)
+
+    images = Fingerprints.of_packed(
+        kept(lambda: fingerprints(task.batches(batch_size)).packed(), "fingerprints", fingerprint.VERSION)
+    )
+    how = "copies", VERSION, fingerprint.VERSION, task.splits_N.tolist()
+    return images, kept(lambda: straddling(task, images), *how)
 
 
 def _first_patches(reader: PatchReader, count: int) -> tuple[Fingerprints, list[str]]:
@@ -107,7 +160,7 @@ def act(findings: Findings, on_overlap: str) -> None:
         raise UserError(
             f"What is tested was trained on: {Findings(findings.compared, of_training).text()}\n"
             "Leave these slides out of data.path (or these images out of the labels), or give cases that only share a name other "
-            "names. leakage.on_overlap=label trains all the same and marks the tasks' numbers in the report; ignore does not look."
+            "names. leakage.on_overlap=label goes on all the same and marks the tasks' numbers in the report; ignore does not look."
         )
     if findings.overlaps:
         log.warning("Leakage: %s", findings.text())

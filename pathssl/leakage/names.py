@@ -2,47 +2,74 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import PurePath
 
-_TCGA = re.compile(r"(?<![0-9A-Z])TCGA-[0-9A-Z]{2}-[0-9A-Z]{4}(?![0-9A-Z])", re.IGNORECASE)
-_BOUNDARY = re.compile(r"(?<=[A-Za-z0-9])(?=[^A-Za-z0-9])")
-# Shorter ones (1, a3) stand in paths for too much else.
+from pathssl.slides.catalogue import SUFFIXES
+
+_WORD = re.compile(r"[^\W_]+")
+_TCGA = re.compile(r"(?<![^-])tcga-[0-9a-z]{2}-[0-9a-z]{4}(?![^-])")
+_UUID = re.compile(r"\.[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.IGNORECASE)
+# Shorter names (1, a3) stand in paths for too much else; they count where they are the whole of a group or slide.
 _LEAST_IN_A_PATH = 5
 
 
+@lru_cache(2**14)  # images have groups, slides and folders in common
+def normal(name: str) -> str:
+    """A name as it is compared: its words of letters and digits, in lower case, between dashes."""
+    return "-".join(_WORD.findall(name.casefold()))
+
+
 def barcode(text: str) -> str | None:
-    """The TCGA case (12 characters) that is named anywhere in `text`."""
-    found = _TCGA.search(text)
+    """The TCGA case (12 characters) that is named anywhere in `text`, whatever stands between its words."""
+    found = _TCGA.search(normal(text))
     return found[0].upper() if found else None
 
 
-def normal(name: str) -> str:
-    """A case as it is compared: its TCGA barcode, else without case and outer blanks."""
-    return barcode(name) or name.strip().casefold()
+def of_case(case: str) -> str:
+    """What every image of a case bears: its TCGA barcode, else its name."""
+    return barcode(case) or case
 
 
-def in_path(path: str) -> set[str]:
-    """What a path may name: each of its parts, and each beginning of a part that ends before a sign, in lower case.
-
-    `luad/Slide7_tile_3.png` -> luad, slide7, slide7_tile, slide7_tile_3, slide7_tile_3.png. A TCGA barcode counts wherever it stands.
-    """
-    names = set()
-    for part in PurePath(path).parts:
-        names |= {part[: match.start()] for match in _BOUNDARY.finditer(part)} | {part}
-    names = {name.casefold() for name in names if len(name) >= _LEAST_IN_A_PATH}
-    return names | ({found} if (found := barcode(path)) else set())
+def of_slide(path: str) -> str:
+    """What every image of a slide bears: its file name without folder, suffix and the UUID that the GDC adds."""
+    return _UUID.sub("", PurePath(path).stem)
 
 
 class Names:
     """Cases or slides by what they are called."""
 
-    def __init__(self, named: Iterable[tuple[str, str]]):
-        """named: (what it is called, how it is to be reported)."""
-        self._reported = {normal(name): reported for name, reported in named}
+    def __init__(self, named: Iterable[tuple[str, str]], *, classes: Iterable[str]):
+        """named: (what it is called, how it is to be reported). classes: of the images; as parts of a path they name nothing else."""
+        self._reported: dict[str, str] = {}
+        for name, reported in named:
+            if key := normal(name):
+                self._reported.setdefault(key, reported)
+        self._words = sorted({key.count("-") + 1 for key in self._reported})
+        self._classes = {normal(name) for name in classes}
+        self._in_part = lru_cache(2**14)(self._names_in)
 
-    def find(self, *, path: str, exactly: Iterable[str]) -> str | None:
-        """The one that `path` names or that is called like one of `exactly`; None where there is none."""
-        for name in (*(normal(text) for text in exactly), *sorted(in_path(path))):
-            if (reported := self._reported.get(name)) is not None:
-                return reported
-        return None
+    def find(self, *, path: str, fields: Iterable[str]) -> str | None:
+        """The one that a field (a group, a slide) is called, else the longest name in the fields and `path`; None where there is none.
+
+        Any words that follow each other in a part of a path are a name: `TUM/TUM_patient123_0001.png` holds patient123.
+        """
+        fields = list(fields)
+        for field in fields:
+            for whole in (field, PurePath(field).stem if field.lower().endswith(SUFFIXES) else ""):
+                if (reported := self._reported.get(normal(whole))) is not None:
+                    return reported
+        found = [key for text in (*fields, path) for part in text.split("/") for key in self._in_part(part)]
+        return self._reported[max(found, key=len)] if found else None
+
+    def _names_in(self, part: str) -> list[str]:
+        words, found = _WORD.findall(part.casefold()), []
+        for count in self._words:
+            for start in range(len(words) - count + 1):
+                name = "-".join(words[start : start + count])
+                if name not in self._reported or len(name) < _LEAST_IN_A_PATH or name in self._classes:
+                    continue
+                # Numbers further on are places in a slide as often as names.
+                if start == 0 or not name.replace("-", "").isdecimal():
+                    found.append(name)
+        return found

@@ -43,6 +43,14 @@ def confusion(labels: np.ndarray, predictions: np.ndarray, classes: int) -> np.n
     return np.bincount(cells.ravel(), minlength=classes**2).reshape(classes, classes)
 
 
+def f1_of(confusion_KK: np.ndarray) -> np.ndarray:
+    """F1 of confusion matrices (..., K, K), as `f1` has it."""
+    hits_K = np.diagonal(confusion_KK, axis1=-2, axis2=-1)
+    total_K, predicted_K = confusion_KK.sum(axis=-1), confusion_KK.sum(axis=-2)
+    f1_K = np.where(total_K > 0, 2 * hits_K / np.maximum(total_K + predicted_K, 1), 0)
+    return f1_K.sum(axis=-1) / np.maximum((total_K > 0).sum(axis=-1), 1)
+
+
 def balanced_accuracy_of(confusion_KK: np.ndarray) -> np.ndarray:
     """Balanced accuracy of confusion matrices (..., K, K), as `balanced_accuracy` has it."""
     total_K = confusion_KK.sum(axis=-1)

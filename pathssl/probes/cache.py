@@ -3,10 +3,12 @@
 A name is never a part of the key: a model's name stays when its weights change.
 """
 
+import contextlib
 import hashlib
 import io
 import logging
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +19,9 @@ from torch import nn
 from pathssl.files import write_atomic
 
 log = logging.getLogger(__name__)
+VERSION = 1  # of how images become features: another one leaves what was kept before
 _SUFFIX = ".npy"
+_LEFT_BEHIND_S = 3600.0  # a file that was begun so long ago has lost its writer
 
 
 class FeatureCache:
@@ -63,6 +67,10 @@ class FeatureCache:
                 found.append((stat.st_mtime, stat.st_size, path))
             except FileNotFoundError:  # another process removed it
                 continue
+        for path in self.folder.glob(".*.tmp"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > _LEFT_BEHIND_S:
+                    path.unlink()
         total = sum(size for _, size, _ in found)
         for _, size, path in sorted(found):
             if total <= self.bytes:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pathssl.errors import UserError
-from pathssl.probes.feature_set import FeatureSet, ProtocolResult, scored
+from pathssl.probes.feature_set import FeatureSet, ProtocolResult, scored_runs
 from pathssl.probes.heads import LinearHeads, balanced_accuracies, loss_R, probabilities
 
 OPTIMISERS = ("sgd", "adamw")
@@ -75,11 +75,7 @@ class Eva:
                 name: probabilities(heads.of_all(self._on(split.features_ND))).cpu().numpy().astype(np.float64)
                 for name, split in features.evaluated().items()
             }
-        by_run = [scored(features, {name: of[r] for name, of in scores.items()}, {}).results for r in range(self.runs)]
-        results = {key: float(np.mean([result[key] for result in by_run])) for key in by_run[0]}
-        arrays = {"epoch": epoch_R, "runs_val_best": best_R}
-        arrays |= {f"runs_{key.replace('/', '_')}": np.array([result[key] for result in by_run]) for key in by_run[0]}
-        return ProtocolResult(results, {name: of.mean(axis=0) for name, of in scores.items()}, {}, arrays)
+        return scored_runs(features, scores, {"epoch": epoch_R, "runs_val_best": best_R})
 
     def looks(self, images: int) -> int:
         """After how many looks at validation without a better one a run ends, for so many train images."""

@@ -5,14 +5,16 @@ Axes: N samples, D features; H, W pixels, C colours.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import timm
 import torch
 from torch import nn
 
 from pathssl.errors import UserError
 from pathssl.metrics import odcorr, rankme
-from pathssl.probes.cache import FeatureCache, key_of, weights_hash
+from pathssl.probes.cache import VERSION, FeatureCache, key_of, weights_hash
 from pathssl.probes.embedding import embedded
 from pathssl.probes.feature_set import FeatureSet, ProbeProtocol, ProtocolResult
 from pathssl.probes.features import extract
@@ -47,6 +49,7 @@ class Probes:
     architecture with fresh weights; None says that the encoder which is probed with nulls is one. `stains` adds how far other stains
     move features and change predictions, `site` (of the held-out patches) whether features tell where a slide is from. `pool` and
     `block` say what stands for an image of a task (see Embedding; of masks, `block` alone); `cache` keeps its features.
+    `settings` of each task, to be kept with its numbers.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class Probes:
         pool: str = "cls",
         block: int | None = None,
         cache: FeatureCache | None = None,
+        settings: Mapping[str, Mapping[str, Any]] | None = None,
     ):
         if tasks and not protocols:
             raise UserError(f"tasks {', '.join(tasks)} but no protocol: give probe=[linear], or task=[] for none.")
@@ -76,6 +80,7 @@ class Probes:
         self.random_weights = random_weights
         self.stains, self.site = stains, site
         self.pool, self.block, self.cache = pool, block, cache
+        self.settings = settings or {}
 
     def run(self, encoder: nn.Module, *, device: torch.device | str, with_nulls: bool) -> ProbeOutcome:
         """Every number of this encoder; `with_nulls` adds `<protocol>_<null>` for each null, which are wanted once in a run.
@@ -83,6 +88,7 @@ class Probes:
         A null is the same protocol on something that has learned nothing: the architecture with random weights, and colour histograms
         of the same images.
         """
+        self._known: dict[int, str | None] = {}  # by id: files and weights may be others when it runs again
         metrics: dict[str, float] = {}
         outcomes: dict[str, TaskOutcome] = {}
         nulls: Nulls = {}
@@ -93,6 +99,7 @@ class Probes:
                 outcomes[name] = self._segment(encoder, name, task, device, nulls)
             else:
                 outcomes[name] = self._classify(encoder, name, task, device, nulls)
+            outcomes[name] = replace(outcomes[name], made_with=self.settings.get(name, {}))
             metrics |= {f"probe/{name}/{key}": value for key, value in outcomes[name].results.items()}
         if self.held_out_NHWC is not None:
             metrics |= self._unsupervised(lambda batches: self._extract(encoder, batches, device))
@@ -127,16 +134,22 @@ class Probes:
 
     def _key(self, encoder: nn.Module, task: Task, device: torch.device | str) -> str | None:
         """Everything that the features of a task follow from; None: they are not kept."""
-        data = task.data_hash() if self.cache is not None else None
+        data = self._once(task, task.data_hash) if self.cache is not None else None
         if data is None:
             return None
         heads = [
             module.num_heads for module in encoder.modules() if hasattr(module, "num_heads")
         ]  # of which weights tell nothing
         how = self.pool, self.block, list(self.mean), list(self.std), self.batch_size
-        return key_of(
-            weights_hash(encoder), repr(encoder), heads, how, data, torch.device(device).type, torch.get_num_threads()
-        )
+        weights = self._once(encoder, lambda: weights_hash(encoder))
+        where = torch.device(device).type, torch.get_num_threads(), VERSION, timm.__version__
+        return key_of(weights, repr(encoder), heads, how, data, *where)
+
+    def _once(self, of: object, compute: Callable[[], str | None]) -> str | None:
+        """What `compute` says of a task or an encoder, asked once in a run of the probes: it reads all of it."""
+        if id(of) not in self._known:
+            self._known[id(of)] = compute()
+        return self._known[id(of)]
 
     def _features(self, task: Task, measure: Measure, key: str | None) -> FeatureSet:
         def compute() -> np.ndarray:
@@ -161,16 +174,20 @@ class Probes:
 
 
 def fitting(
-    name: str, task: Task | SegmentationTask, protocols: Mapping[str, ProbeProtocol | SegmentationHeads]
+    name: str,
+    task: Task | SegmentationTask,
+    protocols: Mapping[str, ProbeProtocol | SegmentationHeads],
+    *,
+    or_none: bool = False,
 ) -> dict[str, ProbeProtocol | SegmentationHeads]:
-    """The protocols that run on a task of this kind; UserError where there is none."""
+    """The protocols that run on a task of this kind; UserError where there is none, unless `or_none`."""
     masks, slides = isinstance(task, SegmentationTask), isinstance(task, BagTask)
     fit = {
         key: protocol
         for key, protocol in protocols.items()
         if isinstance(protocol, SegmentationHeads) == masks and (slides or not getattr(protocol, "only_slides", False))
     }
-    if not fit:
+    if not fit and not or_none:
         kind, such = ("of masks", "seg_linear") if masks else ("of slides" if slides else "of images", "linear")
         raise UserError(f"Task {name} is {kind}, which none of the protocols {', '.join(protocols)} is for: "
                         f"name one that is too, as in probe=[{','.join([*protocols, such])}].")  # fmt: skip

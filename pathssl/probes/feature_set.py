@@ -70,6 +70,19 @@ class ProbeProtocol(Protocol):
         """The results on val and, where there is one, test."""
 
 
+def scored_runs(features: FeatureSet, scores: dict[str, np.ndarray], arrays: dict[str, np.ndarray]) -> ProtocolResult:
+    """The result of a protocol of R runs from their scores {split: (R, N, K)}: the means of the runs' metrics, and of their scores.
+
+    The arrays to keep are `arrays`, each run's metrics, and each run's predictions (R, N) for the final split, of which the means are.
+    """
+    runs = len(next(iter(scores.values())))
+    by_run = [scored(features, {name: of[r] for name, of in scores.items()}, {}).results for r in range(runs)]
+    results = {key: float(np.mean([result[key] for result in by_run])) for key in by_run[0]}
+    kept = {f"runs_{key.replace('/', '_')}": np.array([result[key] for result in by_run]) for key in by_run[0]}
+    kept["runs_predictions"] = scores[features.final()[0]].argmax(axis=2).astype(np.int32)
+    return ProtocolResult(results, {name: of.mean(axis=0) for name, of in scores.items()}, {}, arrays | kept)
+
+
 def scored(features: FeatureSet, scores: dict[str, np.ndarray], chosen: dict[str, float]) -> ProtocolResult:
     """The protocol's result: balanced accuracy and F1 of the class with the highest score (the first one, at a draw), and AUROC."""
     results: dict[str, float] = {}

@@ -5,7 +5,7 @@ Axes: B images of a batch, N of the set, H and W pixels, C = 3 colours.
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,6 +36,17 @@ def array_batches(images_NHWC: np.ndarray, batch_size: int) -> Iterator[np.ndarr
         yield images_NHWC[start : start + batch_size]
 
 
+def files_hash(paths: Iterable[Path], image_px: int) -> str | None:
+    """Of the files' places, sizes and times and of the images' size; None where one of them is not there."""
+    digest = hashlib.blake2b(f"{image_px}".encode(), digest_size=16)
+    for path in paths:
+        if not path.is_file():
+            return None
+        stat = path.stat()
+        digest.update(f"\n{path.absolute()} {stat.st_size} {stat.st_mtime_ns}".encode())
+    return digest.hexdigest()
+
+
 class ImageFiles:
     """The images of one task: decoded by `threads` threads, one batch ahead of the reader.
 
@@ -55,13 +66,7 @@ class ImageFiles:
 
     def hash(self) -> str | None:
         """Of the files' places, sizes and times and of the images' size; None where the images are no files."""
-        digest = hashlib.blake2b(f"{self.image_px}".encode(), digest_size=16)
-        for path in self.paths:
-            if not path.is_file():
-                return None
-            stat = path.stat()
-            digest.update(f"\n{path.absolute()} {stat.st_size} {stat.st_mtime_ns}".encode())
-        return digest.hexdigest()
+        return files_hash(self.paths, self.image_px)
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
         """(B, image_px, image_px, 3) uint8, in the order of the paths."""

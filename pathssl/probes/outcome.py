@@ -3,7 +3,9 @@
 Axes: N samples, K classes; S numbers of shots, R draws.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -16,16 +18,17 @@ from pathssl.probes.stain_shifts import flips
 class TaskOutcome:
     """`results` {"<protocol>/<split>/<metric>": value} and `predictions`, arrays for an .npz without pickles.
 
-    Predictions: `classes` (K,), `split` (the name of the split they are of: test, or val where there is none), for its
-    samples `ids`, `groups`, `labels` (N,), and for each protocol `<protocol>_scores` (N, K), whose rows sum to 1, their
-    `<protocol>_confusion` (K, K; true classes in rows), and what validation chose, as `<protocol>_C` or `<protocol>_k`. Protocols of
-    several runs keep each run's metrics, as `<protocol>_runs_<split>_<metric>`. Few-shot protocols have no scores but
-    `<protocol>_shots` (S,) and `<protocol>_draws` (S, R), the balanced accuracy of each number of shots and draw. Those of a
-    segmentation task: see `segmentation.outcome`.
+    Predictions: `classes` (K,), `split` (the name of the split they are of: test, or val where there is none), for its samples `ids`,
+    `groups`, `labels` (N,), and for each protocol `<protocol>_scores` (N, K), whose rows sum to 1, their `<protocol>_confusion` (K, K;
+    true classes in rows), and what validation chose, as `<protocol>_C` or `<protocol>_k`. Protocols of several runs keep each run's
+    metrics, as `<protocol>_runs_<split>_<metric>`, and predictions, `<protocol>_runs_predictions` (R, N). Few-shot protocols have no
+    scores but `<protocol>_shots` (S,) and `<protocol>_draws` (S, R), the balanced accuracy of each number of shots and draw. Those of
+    a segmentation task: see `segmentation.outcome`. `made_with`: the settings that they follow from.
     """
 
     results: dict[str, float]
     predictions: dict[str, np.ndarray]
+    made_with: Mapping[str, Any] = field(default_factory=dict)
 
 
 def classified(features: FeatureSet, by_protocol: dict[str, ProtocolResult]) -> TaskOutcome:

@@ -6,8 +6,9 @@ from typing import Any
 
 import yaml
 
-from pathssl.records import arm_of, read_coverage, read_json, read_rows
+from pathssl.records import arm_of, read_copies, read_coverage, read_json, read_leaks, read_rows
 from pathssl.report import words
+from pathssl.report.leaks import MARK, copies_text, is_of, leaks_text
 
 # What made the encoder: the groups of the config that the card gives in full.
 _RECIPE = ("seed", "model", "init", "objective", "teacher", "optim", "schedule", "batch", "augmentation")
@@ -145,16 +146,18 @@ def _recipe(config: Mapping[str, Any], step: int) -> str:
 
 def _probes(run: Path, step: int) -> str:
     measured = {row["step"]: _results(row) for row in read_rows(run)}
-    now, null = measured.get(step, {}), measured.get(0, {})
+    now, null, leaks = measured.get(step, {}), measured.get(0, {}), read_leaks(run)
     if not now:
         return f"Step {step} was not probed."
     columns = [now] if step == 0 else [now, null]
     lines = ["| | step 0, the null |" if step == 0 else f"| | step {step} | step 0, the null |"]
     lines += ["|---|" + "---:|" * len(columns)]
     for key in {**now, **null}:  # those of colour histograms stand at step 0 alone
-        lines.append(f"| {words.full_title(key)} | {' | '.join(_cell(column.get(key)) for column in columns)} |")
+        mark = f", {MARK}" if is_of(key, leaks) else ""
+        lines.append(f"| {words.full_title(key)}{mark} | {' | '.join(_cell(column.get(key)) for column in columns)} |")
     note = "Step 0 is the encoder before training; rows of colour histograms are the same probes on colours alone, without an encoder."
-    return "\n".join([note, "", *lines])
+    warnings = [line for text in (*leaks_text(leaks), *copies_text(read_copies(run))) for line in (f"**{text}**", "")]
+    return "\n".join([*warnings, note, "", *lines])
 
 
 def _results(row: Mapping[str, Any]) -> dict[str, float | None]:

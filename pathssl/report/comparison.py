@@ -5,8 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from pathssl.report import words
+from pathssl.report.leaks import MARK
 from pathssl.report.statistics import Estimate, Spread, difference, mean, pooled_spread
-from pathssl.report.study import Run, Study
+from pathssl.report.study import Run, Study, leaked
 
 LEVEL = 0.95
 
@@ -138,8 +139,11 @@ def _verdict(comparison: Comparison, row: Row) -> Verdict:
 
 def headline(study: Study, answers: list[Verdict]) -> str | None:
     """The whole answer in one sentence; None where there is nothing to compare."""
-    if not answers:
-        return None
+    sentence = _headline(study, answers) if answers else None
+    return f"{sentence[:-1]}, {MARK}." if sentence and leaked(study, study.primary) else sentence
+
+
+def _headline(study: Study, answers: list[Verdict]) -> str:
     names = words.distinct_names(study.arms)
     measure, baseline = words.name(study.primary.rsplit("/", 1)[-1]), names[study.baseline]
     told = [answer for answer in answers if answer.outcome in ("higher", "lower")]

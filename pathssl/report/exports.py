@@ -8,6 +8,7 @@ from pathssl.records import NULLS
 from pathssl.report import words
 from pathssl.report.comparison import Comparison, Reading, Verdict
 from pathssl.report.coverage import Account
+from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable
 from pathssl.report.statistics import Estimate
 from pathssl.report.study import Study, leaked
@@ -84,7 +85,7 @@ def faults_csv(slides: Account) -> str:
     return csv_text(lines)
 
 
-def nulls_csv(tables: list[NullTable]) -> str:
+def nulls_csv(study: Study, tables: list[NullTable]) -> str:
     """One line for each metric and row, with intervals over cases."""
     lines = []
     for table in tables:
@@ -95,10 +96,10 @@ def nulls_csv(tables: list[NullTable]) -> str:
                 "kind": "null" if row.arm is None else "arm",
                 "runs": row.value.n,
             }
-            line |= {"samples": table.samples, "cases": table.cases} | _columns("value", row.value)
+            line |= {"samples": table.samples, "cases": table.cases, "unit": table.unit} | _columns("value", row.value)
             for null in NULL_ROWS:
                 line |= _columns(f"minus_{null}", row.differences.get(null))
-            lines.append(line)
+            lines.append(line | {"tested_on_training": leaked(study, table.key)})
     return csv_text(lines)
 
 
@@ -126,7 +127,10 @@ def markdown(
     if study.question:
         lines += [_plain(study.question), ""]
     if comparisons:
-        lines += [f"**{words.title(study.primary)}** ({words.context(study.primary)}):", ""]
+        lines += [
+            f"**{words.title(study.primary)}** ({words.context(study.primary)}){_mark(study, study.primary)}:",
+            "",
+        ]
     lines += [f"- {_plain(verdict.sentence)}" for verdict in answers]
     lines += [f"- {gain}"] if gain else []
     lines += [
@@ -137,7 +141,7 @@ def markdown(
     ]
     for comparison in comparisons:
         digits = comparison.digits
-        mark = " — tested on what was trained on" if leaked(study, comparison.key) else ""
+        mark = _mark(study, comparison.key)
         lines += [f"## {words.title(comparison.key)} ({words.context(comparison.key)}){mark}", ""]
         lines += [f"| arm | seeds | last checkpoint | step 0 | gain | difference to {_plain(comparison.baseline)} |"]
         lines += ["|---|---:|---:|---:|---:|---:|"]
@@ -152,17 +156,24 @@ def markdown(
             ]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    return "\n".join(lines + _nulls(nulls) + _slides(study, slides))
+    return "\n".join(lines + _nulls(study, nulls) + _slides(study, slides))
 
 
-def _nulls(tables: list[NullTable]) -> list[str]:
+def _mark(study: Study, key: str) -> str:
+    return f" — {MARK}" if leaked(study, key) else ""
+
+
+def _nulls(study: Study, tables: list[NullTable]) -> list[str]:
     lines = ["## Beside what has learned nothing", "", "Intervals are 95 %, over cases.", ""] if tables else []
     for table in tables:
         digits = words.decimals(row.value.value for row in table.rows)
-        lines += [f"| {words.full_title(table.key)} | value | {' | '.join(f'minus {null}' for null in table.nulls)} |"]
+        title = f"{words.full_title(table.key)}{_mark(study, table.key)}"
+        lines += [f"| {title} | value | {' | '.join(f'minus {null}' for null in table.nulls)} |"]
         lines += [f"|---|---:|{'---:|' * len(table.nulls)}"]
         for row in table.rows:
-            changes = [words.change(row.differences[null], digits) if row.differences else "—" for null in table.nulls]
+            changes = [
+                words.change(row.differences[null], digits) if null in row.differences else "—" for null in table.nulls
+            ]
             lines.append(f"| {_plain(row.name)} | {words.interval(row.value, digits)} | {' | '.join(changes)} |")
         lines += ["", *(f"- {_plain(sentence)}" for sentence in table.sentences), ""]
     return lines

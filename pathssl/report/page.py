@@ -1,5 +1,6 @@
 """The report's files: one self-contained HTML page, CSV and Markdown."""
 
+from functools import partial
 from pathlib import Path
 
 from pathssl.files import write_atomic
@@ -21,6 +22,7 @@ from pathssl.report.comparison import (
 )
 from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
+from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable, null_tables
 from pathssl.report.pictures import strips
 from pathssl.report.study import Study, leaked, read_study
@@ -47,7 +49,7 @@ def write_report(folder: Path) -> Path:
     write_atomic(target / "runs.csv", exports.runs_csv(study))
     write_atomic(target / "coverage.csv", exports.coverage_csv(slides))
     write_atomic(target / "faults.csv", exports.faults_csv(slides))
-    write_atomic(target / "nulls.csv", exports.nulls_csv(nulls))
+    write_atomic(target / "nulls.csv", exports.nulls_csv(study, nulls))
     write_atomic(target / "report.md", exports.markdown(study, reading, comparisons, answers, gain, slides, nulls))
     write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain, slides, nulls))
     return target / "index.html"
@@ -79,9 +81,9 @@ def _page(
         headline=headline(study, answers),
         names=words.distinct_names(study.arms),
         common=words.common_overrides(study.arms),
-        comparisons=[
-            _arms_table(comparison, styles) | {"leaked": leaked(study, comparison.key)} for comparison in comparisons
-        ],
+        comparisons=[_arms_table(comparison, styles) for comparison in comparisons],
+        leaked=partial(leaked, study),
+        mark=MARK,
         nulls=[(table, words.decimals(row.value.value for row in table.rows)) for table in nulls],
         groups=_chart_groups(study, reading),
         throughput=tables.throughput(study),

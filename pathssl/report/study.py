@@ -1,5 +1,6 @@
 """What the run folders of a study say, read once and held in arrays."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import yaml
 
 from pathssl import records
 from pathssl.errors import UserError
-from pathssl.report import words
+from pathssl.report.leaks import Overlaps, copies_text, is_of, leaks_text
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where PyYAML has it: several times faster
 _KEPT = ("probe/", "unsupervised/")
@@ -108,10 +109,10 @@ def read_study(folder: Path) -> Study:
     commits = {(run.environment or {}).get("commit") for run in runs} - {None}
     if len(commits) > 1:
         notices.append(f"The runs come from {len(commits)} commits of the code; see “Runs and how to repeat them”.")
-    leaks = [records.read_leaks(run.folder) for run in runs]
-    notices += _leaks(leaks)
+    leaks = _first_of_each(records.read_leaks(run.folder) for run in runs)
+    notices += leaks_text(leaks) + copies_text(_first_of_each(records.read_copies(run.folder) for run in runs))
     return Study(
-        leaks=frozenset(task for found in leaks for task in found),
+        leaks=frozenset(leaks),
         name=str(runs[0].config.get("study") or folder.absolute().name),
         folder=folder,
         runs=runs,
@@ -124,17 +125,9 @@ def read_study(folder: Path) -> Study:
     )
 
 
-def _leaks(leaks: list[dict[str, list[dict]]]) -> list[str]:
-    """A sentence for each task that was trained on in part."""
-    sentences = []
-    for task in sorted({task for found in leaks for task in found}):
-        first = next(found[task] for found in leaks if task in found)
-        images = len({image for one in first for image in one["images"]})
-        sentences.append(
-            f"Task {task} is tested on what was trained on: {words.plural(images, 'image')} of it, the first by "
-            f"{first[0]['kind']} {first[0]['name']} ({first[0]['images'][0]}). Its numbers are marked and say little; leakage.json has all."
-        )
-    return sentences
+def _first_of_each(found: Iterable[Overlaps]) -> dict[str, list[dict]]:
+    """By task, as the first run has it that found something."""
+    return {task: of[task] for of in reversed(list(found)) for task in of}
 
 
 def read_run(folder: Path) -> Run:
@@ -196,4 +189,4 @@ def _sensible(measured: list[str]) -> list[str]:
 
 def leaked(study: Study, key: str) -> bool:
     """Whether a metric is of a task that was trained on in part."""
-    return key.startswith("probe/") and key.split("/")[1] in study.leaks
+    return is_of(key, study.leaks)

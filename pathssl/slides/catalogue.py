@@ -11,6 +11,10 @@ import pyarrow.parquet
 
 from pathssl.errors import UserError
 from pathssl.slides.dicom import one_a_series, titles
+from pathssl.slides.remote import listing
+from pathssl.slides.remote.address import is_url, scheme_of
+from pathssl.slides.remote.cache import SlideCache
+from pathssl.slides.remote.place import Place
 from pathssl.slides.tcga import barcode, chosen
 
 SUFFIXES = (
@@ -41,22 +45,39 @@ class Entry:
         return self.case, self.site, self.split, self.weight
 
 
-def list_slides(path: Path | str, manifest: Path | None, tcga: str | None = None) -> tuple[Path, list[Entry]]:
-    """(root, slides sorted by path) for a folder (searched with all its subfolders), a single file, or a glob.
+def list_slides(
+    path: Path | str | None, manifest: Path | str | None, mirrors: SlideCache | None = None, tcga: str | None = None
+) -> tuple[Path | Place, list[Entry]]:
+    """(root, slides sorted by path) for a folder (searched with all its subfolders), a single file, or a glob; or the URL of one.
 
-    manifest: says more of slides, and which to ignore; slides that it does not name are there all the same.
-    tcga: of TCGA's slides only this kind; see `tcga.chosen`.
+    manifest: says more of slides, and which to ignore; slides that it does not name are there all the same. Without a path it names slides
+    by their URLs. mirrors: where slides by URL are kept on this machine. tcga: of TCGA's slides only this kind; see `tcga.chosen`.
     """
-    root, files = _find(str(path))
-    if not files:
+    if is_url(manifest):
+        manifest = listing.local_copy(manifest, mirrors)
+    if path is None or is_url(path):
+        root, names = _by_url(path, manifest, mirrors)
+    else:
+        root, files = _find(str(path))
+        names = [file.relative_to(root).as_posix() for file in files]
+    if not names:
         raise UserError(f"No slides found in {path}: looked for {' '.join(SUFFIXES)} files. Set data.path.")
-    names = sorted(file.relative_to(root).as_posix() for file in files)
-    entries = {name: Entry(name, None, *_case_and_site(title)) for name, title in titles(names).items()}
+    entries = {name: Entry(name, None, *_case_and_site(title)) for name, title in titles(sorted(names)).items()}
     if manifest is not None:
-        _annotate(entries, Path(manifest))
+        _annotate(entries, root, Path(manifest))
     if tcga is not None:
         entries = {name: entries[name] for name in sorted(chosen(entries, tcga))}
     return root, list(entries.values())
+
+
+def _by_url(path: str | None, manifest: Path | str | None, mirrors: SlideCache) -> tuple[Place, list[str]]:
+    """(root, names): what the server lists; or the manifest's rows, where it cannot or where they are URLs."""
+    if path is None and manifest is None:
+        raise UserError("data.path must be given: a folder of slides, one slide, a glob, or the URL of one.")
+    slides = [] if manifest is None else [row["slide"] for row in _rows(Path(manifest))]
+    if slides and (path is None or any(map(is_url, slides)) or not scheme_of(listing.checked(path)).lists):
+        return listing.named(path, slides, mirrors)
+    return listing.find(path, mirrors, SUFFIXES)
 
 
 def root_of(path: Path | str) -> Path:
@@ -118,7 +139,7 @@ def _rows(manifest: Path) -> list[dict[str, str]]:
     return [{name: "" if value is None else str(value).strip() for name, value in row.items()} for row in rows]
 
 
-def _annotate(entries: dict[str, Entry], manifest: Path) -> None:
+def _annotate(entries: dict[str, Entry], root: Path | Place, manifest: Path) -> None:
     """Puts the manifest's facts into `entries`, and takes out what it says to ignore.
 
     It names slides by path, or by file name or stem where those do; those of DICOM also by their folder.
@@ -130,7 +151,7 @@ def _annotate(entries: dict[str, Entry], manifest: Path) -> None:
             short_names[short].append(path)
     seen = set()
     for row in _rows(manifest):
-        name = row["slide"]
+        name = row["slide"].removeprefix(f"{root}/")
         found = [name] if name in entries else short_names[name]
         if len(found) != 1 or found[0] in seen:
             problem = "is not among the slides" if not found else f"could be any of {', '.join(found[:3])}"

@@ -27,6 +27,10 @@ from pathssl.slides.catalogue import Entry, list_slides, root_of
 from pathssl.slides.findings import Findings
 from pathssl.slides.foreground import METHODS
 from pathssl.slides.progress import Progress
+from pathssl.slides.remote.address import is_url
+from pathssl.slides.remote.cache import SlideCache
+from pathssl.slides.remote.listing import fingerprints as by_url
+from pathssl.slides.remote.place import Place
 from pathssl.slides.slide import READERS
 from pathssl.slides.slide_index import VERSION, SlideIndex
 from pathssl.slides.survey import Fault, Job, survey_all
@@ -39,10 +43,11 @@ __all__ = ["SlideIndex", "build_index", "survey_part"]
 
 
 def build_index(
-    path: Path | str,
+    path: Path | str | None,
     *,
     cache: Path,
     manifest: Path | str | None,
+    mirrors: SlideCache | None = None,
     tcga: str | None = None,
     rescan: bool = True,
     reader: str,
@@ -57,7 +62,8 @@ def build_index(
 
     Slides that are known and unchanged are not looked at again; a build that was killed goes on. Slides that cannot be
     used are quarantined with the reason. UserError where no slide is left, and then nothing stays behind.
-    path: a folder, a slide or a glob. manifest, tcga: see `list_slides`. method, thumbnail_mpp: how tissue is found.
+    path: a folder, a slide or a glob, or the URL of one. manifest, mirrors, tcga: see `list_slides`.
+    method, thumbnail_mpp: how tissue is found.
     rescan: look whether slides have come, changed or gone; without, an index that is there is taken as it is and no slide is touched.
     cell_um: the side of a cell; min_tissue: the least tissue of a cell to draw patches from. workers: processes; 0
     works in this one, None takes one per core.
@@ -65,7 +71,7 @@ def build_index(
     settings = _settings(reader, method, thumbnail_mpp, cell_um, min_tissue)
     if not rescan and (index := _as_it_is(path, Path(cache), manifest, tcga, settings)) is not None:
         return index
-    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, tcga, settings)
+    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, mirrors, tcga, settings)
     index = _load(folder, root)
     if index is not None and _is_current(index, entries, fingerprints):
         return index
@@ -96,11 +102,12 @@ def build_index(
 
 
 def survey_part(
-    path: Path | str,
+    path: Path | str | None,
     *,
     part: tuple[int, int],
     cache: Path,
     manifest: Path | str | None,
+    mirrors: SlideCache | None = None,
     tcga: str | None = None,
     reader: str,
     method: str,
@@ -115,7 +122,7 @@ def survey_part(
     """
     number, count = part
     settings = _settings(reader, method, thumbnail_mpp, cell_um, min_tissue)
-    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, tcga, settings)
+    root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, mirrors, tcga, settings)
     own = list(entries)[number - 1 :: count]
     folder.parent.mkdir(parents=True, exist_ok=True)
     found = Progress(folder.with_name(f"{folder.name}.part{number}of{count}.jsonl"), {"version": VERSION, **settings})
@@ -133,9 +140,11 @@ def survey_part(
 
 
 def _as_it_is(
-    path: Path | str, cache: Path, manifest: Path | str | None, tcga: str | None, settings: dict
+    path: Path | str | None, cache: Path, manifest: Path | str | None, tcga: str | None, settings: dict
 ) -> SlideIndex | None:
-    """The index that was built last, if there is one and the manifest has not been touched since."""
+    """The index that was built last, if there is one and the manifest has not been touched since. Servers are always asked."""
+    if path is None or is_url(path) or is_url(manifest):
+        return None
     root = root_of(path)
     folder = cache / _folder_name(path, manifest, tcga, root, settings)
     built = folder / "index.json"
@@ -152,17 +161,26 @@ def _as_it_is(
 
 
 def _asked(
-    path: Path | str, cache: Path, manifest: Path | str | None, tcga: str | None, settings: dict
-) -> tuple[Path, dict[str, Entry], dict[str, str], Path]:
+    path: Path | str | None,
+    cache: Path,
+    manifest: Path | str | None,
+    mirrors: SlideCache | None,
+    tcga: str | None,
+    settings: dict,
+) -> tuple[Path | Place, dict[str, Entry], dict[str, str], Path]:
     """The slides' root, the slides and their fingerprints by name, and the index's folder."""
-    root, listed = list_slides(path, manifest, tcga)
+    root, listed = list_slides(path, manifest, mirrors, tcga)
     entries = {entry.path: entry for entry in listed}
-    fingerprints = {name: _fingerprint(root / name, entry.mpp) for name, entry in entries.items()}
-    return root, entries, fingerprints, cache / _folder_name(path, manifest, tcga, root, settings)
+    return root, entries, _fingerprints(root, entries), cache / _folder_name(path, manifest, tcga, root, settings)
 
 
 def _survey(
-    findings: Findings, root: Path, entries: dict[str, Entry], settings: dict, workers: int | None, progress: bool
+    findings: Findings,
+    root: Path | Place,
+    entries: dict[str, Entry],
+    settings: dict,
+    workers: int | None,
+    progress: bool,
 ) -> None:
     """Looks at those of `entries` that nothing is known of."""
     jobs = [Job(name, root / name, entries[name].mpp, **settings) for name in findings.missing()]
@@ -209,27 +227,38 @@ def _settings(reader: str, method: str, thumbnail_mpp: float, cell_um: float, mi
     return settings
 
 
-def _folder_name(path: Path | str, manifest: Path | str | None, tcga: str | None, root: Path, settings: dict) -> str:
+def _folder_name(
+    path: Path | str | None, manifest: Path | str | None, tcga: str | None, root: Path | Place, settings: dict
+) -> str:
     """A name of its own for each question, so that studies with other settings do not undo each other's index."""
-    asked = [os.path.abspath(path), None if manifest is None else os.path.abspath(manifest), VERSION, settings]
+    asked = [
+        *(given if given is None or is_url(given) else os.path.abspath(given) for given in (path, manifest)),
+        VERSION,
+        settings,
+    ]
     asked += [] if tcga is None else [tcga]
     return f"{root.name}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:10]}"
 
 
-def _fingerprint(file: Path, mpp: float | None) -> str:
-    """Changes when the file or the mpp that the manifest gives it does; empty while the file cannot be reached."""
+def _fingerprints(root: Path | Place, entries: dict[str, Entry]) -> dict[str, str]:
+    """Of each slide what changes when its file or the mpp that the manifest gives it does; empty while it cannot be reached."""
+    files = by_url(root, list(entries)) if isinstance(root, Place) else [_fingerprint(root / name) for name in entries]
+    return {name: file and f"{file}-{entry.mpp}" for (name, entry), file in zip(entries.items(), files, strict=True)}
+
+
+def _fingerprint(file: Path) -> str:
     try:
         facts = file.stat()
     except OSError:
         return ""
-    return f"{facts.st_size}-{facts.st_mtime_ns}-{mpp}"
+    return f"{facts.st_size}-{facts.st_mtime_ns}"
 
 
-def _load(folder: Path, root: Path) -> SlideIndex | None:
+def _load(folder: Path, root: Path | Place) -> SlideIndex | None:
     return SlideIndex.load(folder, root) if (folder / "index.json").is_file() else None
 
 
-def _of_another_threshold(folder: Path, root: Path, settings: dict) -> SlideIndex | None:
+def _of_another_threshold(folder: Path, root: Path | Place, settings: dict) -> SlideIndex | None:
     """An index of these slides that differs in min_tissue alone: its slides need not be looked at again."""
     for file in sorted(folder.parent.glob(f"{root.name}-*/index.json")):
         facts = json.loads(file.read_text())
@@ -246,7 +275,7 @@ def _is_current(index: SlideIndex, entries: dict[str, Entry], fingerprints: dict
     return usable | faulty == fingerprints and said == [entries[name].said for name in index.paths]
 
 
-def _write(folder: Path, root: Path, settings: dict, entries: dict[str, Entry], findings: Findings) -> None:
+def _write(folder: Path, root: Path | Place, settings: dict, entries: dict[str, Entry], findings: Findings) -> None:
     rows, quarantined, levels = [], [], []
     least = settings["min_tissue"] * 255
     with open(folder / "tissue.u8", "wb") as tissue_file, open(folder / "cells.i32", "wb") as cells_file:

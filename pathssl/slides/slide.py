@@ -3,8 +3,9 @@
 import math
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,45 +13,38 @@ from pathssl.errors import UserError
 from pathssl.slides import cucim_reader, openslide_reader
 from pathssl.slides.cucim_reader import CucimReader
 from pathssl.slides.fault import SlideError
+from pathssl.slides.footprint import box, fill, footprint
 from pathssl.slides.layout import PLAUSIBLE_MPP, TiffLayout, read_layout
 from pathssl.slides.openslide_reader import OpenSlideReader
-from pathssl.slides.resample import reach, resample
+from pathssl.slides.remote.place import Place
 from pathssl.slides.structure import PLAIN_TIFF, Structure, level_table
 from pathssl.slides.tifffile_reader import TifffileReader
+
+if TYPE_CHECKING:
+    from pathssl.slides.remote.mirror import Mirror
 
 READERS = ("auto", "cucim", "openslide", "tifffile")
 COARSER = 1.05  # a level may be this much coarser than what is asked for: up to 5 % are interpolated, never more
 SAME_SCALE = 1e-4  # 0.02 px over 224: below it nothing is resampled
-_WHOLE_PIXEL = 1e-3
 _LARGEST_MPP_DIFFERENCE = 0.01  # relative, between x and y
-_FAR_APART = 4  # read_patches: a bounding box of more than so many times what the patches need is not worth reading
 _WINDOW_PX = 4096  # level pixels a side that a thumbnail reads at a time, so that memory stays bounded
 
 Reader = CucimReader | OpenSlideReader | TifffileReader
 
 
-def open_slide(path: Path, mpp: float | None, reader: str = "auto", structure: Structure | None = None) -> "Slide":
+def open_slide(
+    path: Path | Place, mpp: float | None, reader: str = "auto", structure: Structure | None = None
+) -> "Slide":
     """The slide at `path`. `mpp` (um per level-0 pixel) overrides what the file says; SlideError without either.
 
-    structure: what was found when it was opened before; saves time, and is not believed where the file has changed.
+    structure: what was found when it was opened before; saves time, and is not believed where the file has changed. (A slide by URL that
+    has changed is not opened: OSError.)
     """
     if reader not in READERS:
         raise UserError(f"Unknown slide reader {reader!r}: choose one of {', '.join(READERS)}.")
     if mpp is not None and not (math.isfinite(mpp) and mpp > 0):
         raise UserError(f"{path}: mpp {mpp} is no length: give the um per pixel of the finest level, or nothing.")
-    return Slide(Path(path), mpp, reader, structure)
-
-
-class _Footprint(NamedTuple):
-    """The level pixels that a patch is made of: the window that its filter reaches, and its corner in whole and fraction."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-    row: int
-    column: int
-    shift: tuple[float, float] | None  # None: the window is the patch
+    return Slide(path if isinstance(path, Place) else Path(path), mpp, reader, structure)
 
 
 class Slide:
@@ -61,11 +55,12 @@ class Slide:
     pixels; nominal where a level has none.
     """
 
-    def __init__(self, path: Path, mpp: float | None, reader: str, structure: Structure | None = None):
+    def __init__(self, path: Path | Place, mpp: float | None, reader: str, structure: Structure | None = None):
         self.path = path
         self._asked_mpp, self._asked_reader = mpp, reader
         self.structure = structure
         self._reader: Reader | None = None
+        self._mirror: Mirror | None = None  # of a slide by URL
         self._process = None
         self._opened()
 
@@ -86,22 +81,16 @@ class Slide:
         level, ratio = self._source(mpp)
         height, width = out[0].shape[:2]
         footprints = [
-            self._footprint(level, ratio, x, y, width, height) for x, y in zip(map(int, x0), map(int, y0), strict=True)
+            footprint(self.downsamples[level], ratio, x, y, width, height)
+            for x, y in zip(map(int, x0), map(int, y0), strict=True)
         ]
-        if len(footprints) == 1:
-            (each,) = footprints
-            _fill(out[0], self._window(level, *each[:4]), each.left, each.top, each, ratio)
-            return
-        left, top = min(each.left for each in footprints), min(each.top for each in footprints)
-        right, bottom = max(each.right for each in footprints), max(each.bottom for each in footprints)
-        needed = sum((each.right - each.left) * (each.bottom - each.top) for each in footprints)
-        if (right - left) * (bottom - top) <= _FAR_APART * needed:
-            window = self._window(level, left, top, right, bottom)
+        if (whole := box(footprints)) is not None:
+            window = self._window(level, *whole)
             for patch, each in zip(out, footprints, strict=True):
-                _fill(patch, window, left, top, each, ratio)
+                fill(patch, window, whole[0], whole[1], each, ratio)
         else:
             for patch, each in zip(out, footprints, strict=True):
-                _fill(patch, self._window(level, *each[:4]), each.left, each.top, each, ratio)
+                fill(patch, self._window(level, *each[:4]), each.left, each.top, each, ratio)
 
     def thumbnail(self, mpp: float) -> np.ndarray:
         """(H, W, 3) uint8: the whole slide at exactly `mpp`; its last row and column may be partly white."""
@@ -118,30 +107,20 @@ class Slide:
 
     def close(self) -> None:
         """Gives the file handle back; the next read opens it again."""
-        if self._reader is not None and self._process == os.getpid():
-            self._reader.close()
-        self._reader = None
+        for part in (self._reader, self._mirror):
+            if part is not None and self._process == os.getpid():
+                part.close()
+        self._reader = self._mirror = None
 
     def _rectangle(self, x0: float, y0: float, mpp: float, width: int, height: int) -> np.ndarray:
         level, ratio = self._source(mpp)
-        footprint = self._footprint(level, ratio, x0, y0, width, height)
-        window = self._window(level, *footprint[:4])
-        if footprint.shift is None:
+        place = footprint(self.downsamples[level], ratio, x0, y0, width, height)
+        window = self._window(level, *place[:4])
+        if place.shift is None:
             return window
         pixels = np.empty((height, width, 3), np.uint8)
-        _fill(pixels, window, footprint.left, footprint.top, footprint, ratio)
+        fill(pixels, window, place.left, place.top, place, ratio)
         return pixels
-
-    def _footprint(self, level: int, ratio: float, x0: float, y0: float, width: int, height: int) -> _Footprint:
-        x, y = x0 / self.downsamples[level], y0 / self.downsamples[level]
-        column, row = round(x), round(y)
-        if ratio == 1 and abs(x - column) < _WHOLE_PIXEL and abs(y - row) < _WHOLE_PIXEL:
-            return _Footprint(column, row, column + width, row + height, row, column, None)
-        column, row = math.floor(x), math.floor(y)
-        left, right = reach(x - column, ratio, width)
-        top, bottom = reach(y - row, ratio, height)
-        shift = y - row, x - column
-        return _Footprint(column + left, row + top, column + right, row + bottom, row, column, shift)
 
     def _source(self, mpp: float) -> tuple[int, float]:
         """(level to read, its pixels per pixel of `mpp`)."""
@@ -161,12 +140,12 @@ class Slide:
         left, top, right, bottom = max(x, 0), max(y, 0), min(x_end, level_width), min(y_end, level_height)
         if left >= right or top >= bottom:
             return np.full((y_end - y, x_end - x, 3), 255, np.uint8)
+        window = left, top, right - left, bottom - top
         try:
-            inside = reader.read(level, left, top, right - left, bottom - top)
+            with self._here(level, *window):
+                inside = reader.read(level, *window)
         except SlideError as error:
-            self.close()  # OpenSlide's handles stay broken after an error
-            with open(self.path, "rb") as file:  # a file that cannot be reached is no bad slide: let OSError say so
-                file.read(1)
+            self._refuse_passing_fault()
             raise SlideError(f"{self.path}: {error}") from error
         if (left, top, right, bottom) == (x, y, x_end, y_end):
             return inside
@@ -179,34 +158,71 @@ class Slide:
             try:
                 self._open()
             except SlideError as error:
-                self.close()
-                os.stat(self.path)  # a file that has gone is no bad slide
+                self._refuse_passing_fault()
                 raise SlideError(f"{self.path}: {error}") from error
+            except OSError:
+                self.close()
+                raise
         return self._reader
 
     def _open(self) -> None:
-        file = os.stat(self.path)
-        known = self.structure if self.structure is not None and self.structure.describes(file) else None
+        self._process, self._reader = os.getpid(), None
+        path, file_bytes, modified_ns = self._file()
+        known = self.structure
+        if known is not None and not known.describes(file_bytes, modified_ns):
+            known = None
+        if self._mirror is not None:
+            self._mirror.prepare()
         if known is None:
-            vendor = openslide_reader.vendor_of(self.path)
-            layout = read_layout(self.path) if vendor in PLAIN_TIFF else None
+            vendor = openslide_reader.vendor_of(path)
+            layout = read_layout(path) if vendor in PLAIN_TIFF else None
         else:
             vendor, layout = known.vendor, known.layout
-        self._reader = reader = _best_reader(self.path, layout, vendor, self._asked_reader)
-        self._process = os.getpid()
+        if self._mirror is not None and layout is None:
+            self._mirror.complete()
+        self._layout = layout
+        self._reader = reader = _best_reader(path, layout, vendor, self._asked_reader)
         self.reader = reader.name
         if known is None:
             stated = layout.mpp_xy if layout is not None else reader.mpp_xy
             levels = level_table(layout, reader.sizes, reader.tile_px)
-            known = Structure(vendor, stated, levels, file.st_size, file.st_mtime_ns)
+            known = Structure(vendor, stated, levels, file_bytes, modified_ns)
         self.structure = known
         self.width, self.height = reader.sizes[0]
         self.downsamples = known.levels["downsample"].tolist()
         self.tile_px = reader.tile_px
         self.mpp = self._asked_mpp if self._asked_mpp is not None else _checked_mpp(known.mpp_xy)
 
+    def _file(self) -> tuple[Path, int, int]:
+        """(the file to read, its length, when it was modified: for a slide by URL the number of its version)."""
+        if isinstance(self.path, Place):
+            from pathssl.slides.remote.mirror import Mirror  # here: what talks to servers takes a while to import
+
+            known = self.structure
+            self._mirror = Mirror(self.path, *(() if known is None else (known.file_bytes, known.modified_ns)))
+            return self._mirror.path, self._mirror.size, self._mirror.number
+        facts = os.stat(self.path)
+        return self.path, facts.st_size, facts.st_mtime_ns
+
+    def _here(self, level: int, x: int, y: int, width: int, height: int) -> AbstractContextManager:
+        """Inside, the bytes under a window are on this machine."""
+        if self._mirror is None:
+            return nullcontext()
+        return self._mirror.holding(None if self._layout is None else self._layout.levels[level], x, y, width, height)
+
+    def _refuse_passing_fault(self) -> None:
+        """OSError where the file cannot be reached, or its local image is damaged: then it is no bad slide."""
+        try:
+            if self._mirror is not None:
+                self._mirror.refuse_damage()
+            elif not isinstance(self.path, Place):
+                with open(self.path, "rb") as file:
+                    file.read(1)
+        finally:
+            self.close()  # OpenSlide's handles stay broken after an error
+
     def __getstate__(self) -> dict:
-        return {**self.__dict__, "_reader": None, "_process": None}
+        return {**self.__dict__, "_reader": None, "_mirror": None, "_process": None}
 
     def __repr__(self) -> str:
         return f"Slide({str(self.path)!r}, {self.width} x {self.height} px, {self.mpp:g} um/px, reader={self.reader!r})"
@@ -242,14 +258,6 @@ def _best_reader(path: Path, layout: TiffLayout | None, vendor: str | None, aske
         reader.close()
         reasons.append(f"{name} sees the levels {reader.sizes}, where the file's tags say {sizes}")
     raise SlideError("; ".join(reasons))
-
-
-def _fill(patch: np.ndarray, window: np.ndarray, left: int, top: int, place: _Footprint, ratio: float) -> None:
-    """Makes the patch from a window of level pixels that begins at (left, top) and holds its footprint."""
-    if place.shift is None:
-        patch[...] = window[place.top - top : place.bottom - top, place.left - left : place.right - left]
-    else:
-        resample(window, place.row - top, place.column - left, place.shift, ratio, patch)
 
 
 def _checked_mpp(stated: tuple[float, float] | None) -> float:

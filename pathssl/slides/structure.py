@@ -1,6 +1,5 @@
 """What opening a slide finds out about its file, kept so that opening it again needs no look at its tags."""
 
-import os
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -15,7 +14,7 @@ LEVEL = np.dtype([(field.name, _COLUMNS[field.type]) for field in fields(TiffLev
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Structure:
-    """Valid as long as the file has the same length and time of modification."""
+    """Valid as long as the file has the same length and time of modification; of a slide by URL, the same number of its version."""
 
     vendor: str | None  # OpenSlide's name of the format; None where it knows none
     mpp_xy: tuple[float, float] | None  # of level 0, as the file states it
@@ -23,8 +22,8 @@ class Structure:
     file_bytes: int
     modified_ns: int
 
-    def describes(self, file: os.stat_result) -> bool:
-        return (self.file_bytes, self.modified_ns) == (file.st_size, file.st_mtime_ns)
+    def describes(self, file_bytes: int, modified_ns: int) -> bool:
+        return (self.file_bytes, self.modified_ns) == (file_bytes, modified_ns)
 
     @property
     def layout(self) -> TiffLayout | None:

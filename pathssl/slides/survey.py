@@ -17,6 +17,7 @@ import numpy as np
 
 from pathssl.slides.fault import SlideError
 from pathssl.slides.foreground import tissue_grid, tissue_mask
+from pathssl.slides.remote.place import Place
 from pathssl.slides.slide import Slide, open_slide
 from pathssl.slides.structure import Structure
 from pathssl.worker import Worker, WorkerDied
@@ -33,7 +34,7 @@ class Job:
     """A slide to survey; `name` is what it is called in the answer."""
 
     name: str
-    path: Path
+    path: Path | Place
     mpp: float | None
     reader: str
     method: str

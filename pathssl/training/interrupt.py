@@ -45,7 +45,7 @@ class Interrupt:
         log.info(
             "%s: saving after this step, then stopping%s.",
             signal.Signals(number).name,
-            " (again: stop at once)" if number == signal.SIGINT else "",
+            " (again: stop at once, and lose what came after the last saved state)" if number == signal.SIGINT else "",
         )
 
     def agreed(self, save: bool) -> tuple[bool, bool]:

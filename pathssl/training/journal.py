@@ -10,7 +10,7 @@ from torch import nn
 
 from pathssl.distributed import from_main, is_main
 from pathssl.probes.evaluate import Probes
-from pathssl.records import read_metrics, write_probe
+from pathssl.records import metric_key, read_json, read_metrics, write_probe
 from pathssl.training.sentinels import Collapsed, Sentinels
 from pathssl.training.tracking import Tracker
 
@@ -22,7 +22,7 @@ class Journal:
     """Writes into `run`; in all processes but the first, which alone has `probes` and `tracker`, it only waits.
 
     `report(step)` is called at every line, to keep the run's status. late: another process probes, and its results are told to the
-    tracker as they come.
+    tracker and the sentinels as they come.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class Journal:
         self.probes, self.tracker, self.sentinels, self.report = probes, tracker, sentinels, report
         self.late = late
         self.said_slow, self.lines = False, 0
+        self.seen: set[Path] = set()  # late results that the sentinels know
 
     def opened(self, step: int) -> None:
         """Training goes on from `step`."""
@@ -70,6 +71,8 @@ class Journal:
             self.report(int(row["step"]))
             try:
                 self.sentinels.look(row, row["step"] / self.total_steps)
+                if self.late:
+                    self._look_at_late_ones()
             except Collapsed as error:
                 collapsed = str(error)
         if collapsed := from_main(collapsed):
@@ -87,11 +90,20 @@ class Journal:
                 task=task,
                 results=result.results,
                 predictions=result.predictions,
+                made_with=result.made_with,
             )
         for key, value in outcome.metrics.items():
             if key.endswith(("test/balanced_accuracy", "test/dice")) or key.startswith("unsupervised/"):
                 log.info("step %6d  %s %.3f", step, key, value)
         return outcome.metrics | {"probe_time_s": time.perf_counter() - start_s}
+
+    def _look_at_late_ones(self) -> None:
+        """Shows the sentinels the label-free results that have come since the last line, by step; after a resume, all."""
+        for path in sorted({*self.run.glob("probes/step_*/unsupervised.json")} - self.seen):
+            self.seen.add(path)
+            probe = read_json(path)
+            row = {metric_key("unsupervised", key): value for key, value in probe["results"].items()}
+            self.sentinels.look({"step": probe["step"]} | row, probe["step"] / self.total_steps)
 
     def _say(self, row: dict[str, float]) -> None:
         if "train/loss" not in row:  # before the first step

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from pathssl.files import write_atomic
-from pathssl.records import append_metrics, metric_key, read_json, read_metrics
+from pathssl.records import append_metrics, metric_key, read_json, read_leaks, read_metrics
 from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.interrupt import Interrupted
 
 log = logging.getLogger(__name__)
 _INIT_S, _FINISH_S = 30.0, 120.0  # that W&B may keep a run waiting, at its start and at its end
 _ENDED_WELL, _STOPPED = 0, 75
+_TOLD = "wandb_probes.txt"
 
 
 def of_agent() -> bool:
@@ -24,7 +25,11 @@ def of_agent() -> bool:
 
 
 def ended_by_agent(stop: Interrupted) -> bool:
-    """Whether an agent ended the run, for good: it sends SIGTERM. After other signals, such as SLURM's warning, the run goes on."""
+    """Whether an agent ended the run, for good: it sends SIGTERM. After other signals, such as SLURM's warning, the run goes on; and
+    after the SIGTERM of a job that is to end, of which slurm/wandb_agent.sbatch tells by a file.
+    """
+    if Path(os.environ.get("PATHSSL_JOB_ENDS", "")).is_file():
+        return False
     return of_agent() and stop.signal in (signal.SIGTERM, None)  # None: another process of the run heard it
 
 
@@ -63,18 +68,16 @@ class Tracker:
         """Mirrors the results that another process left under probes/, each once, at the patches seen that they are of."""
         if self._mirror is None:
             return
-        told_in = self.run / "wandb_probes.txt"
-        told = told_in.read_text().split() if told_in.is_file() and not self._mirror.is_new else []
-        self._mirror.is_new = False
-        new = sorted(
-            {f"{path.parent.name}/{path.stem}" for path in (self.run / "probes").glob("step_*/[!.]*.json")} - set(told)
-        )
+        if self._mirror.is_new:
+            (self.run / _TOLD).unlink(missing_ok=True)
+            self._mirror.is_new = False
+        new = untold(self.run)
         for name in new:
             probe = read_json(self.run / "probes" / f"{name}.json")
             row = {metric_key(probe["task"], key): value for key, value in probe["results"].items()}
             self._mirror.call("log", {"step": probe["step"], "patches_seen": probe["patches_seen"]} | row)
         if new:
-            write_atomic(told_in, "\n".join([*told, *new]) + "\n")
+            write_atomic(self.run / _TOLD, "\n".join([*_told(self.run), *new]) + "\n")
 
     def close(self, error: BaseException | None = None) -> None:
         """error: what ended the run, where it did not finish."""
@@ -129,6 +132,8 @@ class _Mirror:
             )
             # An agent has written what it swept, and locked it.
             self._run.config.update({key: value for key, value in choices.items() if key not in self._run.config})
+            if leaks := sorted(read_leaks(run)):  # tasks whose numbers say little
+                self._run.config.update({"tested_on_training": leaks}, allow_val_change=True)
             self._run.define_metric("patches_seen")
             self._run.define_metric("*", step_metric="patches_seen")
             write_atomic(known, id_)
@@ -145,6 +150,16 @@ class _Mirror:
     def _give_up(self, error: Exception) -> None:
         self._run = None
         log.warning("Weights & Biases failed (%s); the run goes on, and metrics.jsonl has everything.", error)
+
+
+def untold(run: Path) -> list[str]:
+    """The results under probes/ that W&B has not been told, as step_<step>/<task>."""
+    there = {f"{path.parent.name}/{path.stem}" for path in (run / "probes").glob("step_*/[!.]*.json")}
+    return sorted(there - {*_told(run)})
+
+
+def _told(run: Path) -> list[str]:
+    return (run / _TOLD).read_text().split() if (run / _TOLD).is_file() else []
 
 
 def last_saved_step(run: Path) -> int:

@@ -34,6 +34,7 @@ def assert_only_slurm_is_broken(answer):
     assert by_name["loader"]["figures"]["patches_per_s_per_core"] > 10
 
 
+@pytest.mark.slow
 def test_every_check_is_made_and_slides_are_measured(cohort, tmp_path, programs, monkeypatch):
     programs(sbatch="exit 0", scontrol=DOWN)
     monkeypatch.chdir(tmp_path)

@@ -7,6 +7,7 @@ import pytest
 import yaml
 from programs import pathssl
 from test_local import launch
+from test_submit import options
 
 from pathssl.errors import UserError
 from pathssl.launch import earlier, plan
@@ -15,7 +16,7 @@ from pathssl.launch.earlier import Hardware
 from pathssl.launch.grid import compose_runs
 from pathssl.launch.plan import Where, plan_of
 from pathssl.launch.plan_table import answer, rows, table
-from pathssl.records import append_metrics, find_runs, read_status, write_status
+from pathssl.records import append_metrics, find_runs, read_status, write_probe, write_status
 
 H100 = Hardware("NVIDIA H100", gpu=True, processes=8)
 WHERE = Where(H100, together=2)
@@ -32,8 +33,8 @@ def config():
 def planned(config, tmp_path):
     """planned(jobs, **budget) is the plan of so many runs of LINE with an output_dir of their own."""
 
-    def make(count=4, may_guess=False, most=None, where=WHERE):
-        ours = config | {"output_dir": str(tmp_path), "budget": {"max_gpu_hours": most}}
+    def make(count=4, may_guess=False, most=None, where=WHERE, **changes):
+        ours = config | {"output_dir": str(tmp_path), "budget": {"max_gpu_hours": most}} | changes
         jobs = [[*LINE, f"seed={k}"] for k in range(count)]
         configs = [ours | {"seed": k} for k in range(count)]
         return plan_of(jobs, configs, where, may_guess=may_guess)
@@ -49,7 +50,8 @@ def an_earlier_run(
     (folder / "config.yaml").write_text(yaml.safe_dump(config | changes))
     environment = {"gpus": list(gpus), "cpu": "a CPU", "processes": processes, "slurm_job_id": slurm}
     (folder / "environment.json").write_text(json.dumps(environment))
-    append_metrics(folder, {"step": 0, "patches_seen": 0, "time_s": 0.0, "probe_time_s": probe_s})
+    probed = {} if probe_s is None else {"probe_time_s": probe_s}
+    append_metrics(folder, {"step": 0, "patches_seen": 0, "time_s": 0.0} | probed)
     time_s = 0.0
     for k, seconds in enumerate((10 * step_s[0], *step_s), start=1):
         time_s += 10 * seconds
@@ -58,7 +60,7 @@ def an_earlier_run(
     numbers = {"step": 30, "total_steps": 30, "patches_seen": 30720, "host": "h", "job_id": None, "error": None}
     write_status(folder, "finished", **numbers, started="2026-01-01T00:00:00+00:00", starts=1)
     status = json.loads((folder / "status.json").read_text())
-    end_s = int(time_s + probe_s + 30)
+    end_s = int(time_s + (probe_s or 0.0) + 30)
     status["updated"] = f"2026-01-01T00:{end_s // 60:02}:{end_s % 60:02}+00:00"
     (folder / "status.json").write_text(json.dumps(status))
     for name, size in (("teacher.safetensors", 1000), ("state.pt", 5000)):
@@ -107,12 +109,29 @@ def test_what_ran_otherwise_says_nothing(changes, planned, config, tmp_path):
     assert "--calibrate" in the("time a step", made)["source"] and "not known" in table(made)
 
 
+def test_the_time_of_probes_is_of_the_same_features_and_of_those_that_another_process_made(config, planned, tmp_path):
+    late = {"probe": config["probe"] | {"where": "job"}}
+    an_earlier_run(tmp_path / "old" / "inline" / "seed0", config, probe_s=20.0)
+    run = an_earlier_run(tmp_path / "old" / "late" / "seed0", config, probe_s=None, **late)
+    for step, seconds in ((0, 9.0), (10, 5.0)):
+        write_probe(run, step=step, patches_seen=0, task="unsupervised", results={}, probe_time_s=seconds)
+    runs = earlier.earlier_runs(tmp_path)
+    others = {"features": config["features"] | {"pool": "cls_mean"}}
+    assert earlier.seconds_a_probe(config | others, runs) is None
+    (inline, _), (beside, _) = (earlier.seconds_a_probe(config | change, runs) for change in ({}, late))
+    assert (inline.mid, beside.low, beside.mid, beside.high) == (20.0, 5.0, 7.0, 9.0)
+    made = planned(count=1, **late)  # which does not wait for them, and whose probes have one GPU
+    a_run_s = 1000000 // 1024 * 0.5 + 30
+    assert made.run_hours().mid == pytest.approx(a_run_s / 3600)
+    assert made.gpu_hours().mid == pytest.approx((8 * a_run_s + 11 * 7) / 3600)
+
+
 def test_on_a_cluster_the_newest_runs_there_say_which_gpus_there_are(planned, config, tmp_path):
     an_earlier_run(tmp_path / "old" / "here" / "seed0", config, step_s=(9.0, 9.0))
     an_earlier_run(
         tmp_path / "old" / "there" / "seed0", config, step_s=(0.3, 0.3), gpus=("NVIDIA H200",) * 8, slurm="7"
     )
-    made = planned(where=Where(Hardware(None, True, 8), together=None))
+    made = planned(where=Where(Hardware(None, True, 8), together=256))
     assert the("time a step", made)["value"] == pytest.approx(0.3) and "H200" in the("time a step", made)["source"]
     assert made.wall_hours().mid == pytest.approx(made.run_hours().mid / 4)  # all at once
 
@@ -136,7 +155,7 @@ def test_finished_runs_cost_nothing_and_begun_ones_what_is_left(planned, config,
         "unit": "",
         "source": "",
     }
-    assert the("runs", made)["source"] == "1 more have finished and are left alone; 1 of them go on"
+    assert the("runs", made)["source"] == "1 more have finished or are under way, and are left alone; 1 of them go on"
 
 
 def test_beyond_the_budget_nothing_is_started(planned, config, tmp_path):
@@ -150,7 +169,7 @@ def test_beyond_the_budget_nothing_is_started(planned, config, tmp_path):
 
 
 def test_without_a_measurement_there_is_a_guess_that_is_called_one_and_a_budget_holds_by_it(planned):
-    made = planned(may_guess=True, where=Where(Hardware(None, True, 8), together=None))
+    made = planned(may_guess=True, where=Where(Hardware(None, True, 8), together=256))
     step = the("time a step", made)
     # 2 global views of 224 px and 8 local ones of 96 px by a ViT-S/16 (4.25 and 0.78 GMAC each), thrice, and the teacher's two, on
     # eight A100s of 312 TFLOP/s, of which 30 % are put to use.
@@ -171,21 +190,19 @@ def test_runs_are_dealt_out_to_whoever_is_free():
 @pytest.mark.parametrize(
     ("launcher", "device", "expected"),
     [
-        (
-            {"nodes": 2, "tasks_per_node": 8, "gpus_per_node": 8, "array_parallelism": 4},
-            "auto",
-            Where(Hardware(None, True, 16), 4),
-        ),
-        ({"nodes": 1, "tasks_per_node": None, "gpus_per_node": 1}, "cpu", Where(Hardware(None, False, 1), None)),
+        (["slurm_multinode", "hydra.launcher.array_parallelism=4"], "auto", Where(Hardware(None, True, 16), 4)),
+        (["slurm_1gpu"], "cpu", Where(Hardware(None, False, 1), 256)),
     ],
 )
 def test_on_a_cluster_the_launcher_says_how_many_processes_a_run_has(launcher, device, expected):
-    assert plan.where_of(launcher, {"device": device, "threads": 1}) == expected
+    assert plan.where_of(options(*launcher), {"device": device, "threads": 1}) == expected
+    with pytest.raises(UserError, match=r"hydra\.launcher\.nodes=0"):
+        plan.where_of(options("slurm_1gpu", "hydra.launcher.nodes=0"), {"device": device, "threads": 1})
 
 
 def test_a_cluster_is_not_calibrated_on_the_machine_of_whoever_asks(config):
     with pytest.raises(UserError, match="these runs go to a cluster"):
-        calibrate([LINE], [config], Where(Hardware(None, True, 8), None))
+        calibrate([LINE], [config], Where(Hardware(None, True, 8), 256))
 
 
 def test_kinds_of_runs_have_a_line_each(config, tmp_path):

@@ -11,7 +11,7 @@ import yaml
 from programs import ROOT, pathssl, train
 from test_status import slurm  # noqa: F401  # a fixture
 
-from pathssl.launch.retry import retry
+from pathssl.launch.retry import HERE, NOT_BEGUN, retry
 from pathssl.records import find_runs, read_metrics, read_status, write_status
 
 
@@ -33,7 +33,9 @@ def test_a_dry_run_says_what_would_be_started_again_and_starts_nothing(tmp_path)
     for state in ("finished", "preempted", "queued"):
         a_run(tmp_path / state / "seed0", state, **line)
     answer = retry(find_runs(tmp_path), dry_run=True)
-    assert answer["text"] == f"1 run of 4:\n  {failed}: failed (OSError: disk); again on this machine"
+    text, stopped = answer["text"].rsplit("\n", 1)
+    assert text == f"1 run of 4:\n  {failed}: failed (OSError: disk); again on this machine"
+    assert stopped == "1 run more stopped when asked to: the command that started it goes on."
     (row,) = answer["again"]
     assert row["overrides"] == ["teacher=m0.9", "augmentation.local_scale=[0.1, 0.4]"] and answer["left_alone"] == 3
     assert read_status(failed)["state"] == "failed"
@@ -52,6 +54,15 @@ def test_what_somebody_else_sent_to_a_cluster_is_not_run_on_the_machine_of_whoev
     run = a_run(tmp_path / "a" / "seed0", "failed", command="python train.py", folder="/", slurm_job_id="7")
     answer = retry([run], dry_run=False)
     assert "the same command goes on" in answer["text"] and read_status(run)["state"] == "failed"
+
+
+def test_a_run_that_never_began_does_not_hold_up_the_others(tmp_path):
+    (tmp_path / "a" / "seed0").mkdir(parents=True)
+    (tmp_path / "a" / "seed0" / "config.yaml").write_text("seed: 0")
+    line = {"command": "python train.py teacher=m0.9", "folder": str(tmp_path), "processes": 1}
+    a_run(tmp_path / "b" / "seed0", "failed", error="OSError: disk", **line)
+    answer = retry(find_runs(tmp_path), dry_run=True)
+    assert [row["on"] for row in answer["again"]] == [NOT_BEGUN, HERE] and "repeat its command" in answer["text"]
 
 
 LOCAL = {"_target_": "hydra_plugins.pathssl_launcher.LocalLauncher", "parallel": 1, "processes": 1}

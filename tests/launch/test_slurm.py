@@ -86,6 +86,20 @@ def test_a_run_that_fails_is_not_started_again(slurm, repository):
     assert "what went wrong" in (repository / f"slurm-{job}.log").read_text()
 
 
+def test_a_run_one_of_whose_processes_failed_is_not_started_again_though_others_were_killed(slurm, repository):
+    (repository / "train.py").write_text(
+        "import os, sys\nif os.environ['SLURM_PROCID'] == '0':\n    os.kill(os.getpid(), 9)\nsys.exit(201)\n"
+    )
+    job = sbatch(repository, slurm, "--ntasks-per-node=2", "--gpus-per-node=2", "slurm/train_8gpu.sbatch")
+    assert ended(job, slurm, repository) == "FAILED"
+
+
+def test_a_limit_that_is_shorter_than_its_warning_is_refused(slurm, repository):
+    job = sbatch(repository, slurm, "--time=5", "slurm/train.sbatch")
+    assert ended(job, slurm, repository) == "FAILED"
+    assert "give --time=15 or more" in (repository / f"slurm-{job}.log").read_text()
+
+
 def test_four_tasks_on_two_nodes_train_one_model_and_go_on_after_a_requeue(slurm, small, tmp_path, repository):
     (repository / "train.py").unlink()
     for name in ("train.py", "conf"):

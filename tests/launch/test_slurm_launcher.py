@@ -127,10 +127,12 @@ def test_who_waits_sees_progress_and_the_end(slurm, line, tmp_path, monkeypatch)
 
 def test_probes_of_a_job_are_jobs_of_their_own(slurm, line, tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_CONF", slurm["SLURM_CONF"])
-    done, _ = launched(tmp_path, *line, *JOB, "probe.where=job", env=os.environ, program=str(ROOT / "train.py"))
+    late = ["probe.where=job", "checkpoint.keep_every=2"]
+    done, _ = launched(tmp_path, *line, *JOB, *late, env=os.environ, program=str(ROOT / "train.py"))
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = find_runs(tmp_path / "outputs" / "small")
     until(lambda: all(is_probed(run, step) for step in (0, 4, 8)), 240, lambda: (read_status(run), said(run)))
+    until(lambda: len(list(run.glob("checkpoints/step_*"))) == 2, 240, lambda: (read_status(run), said(run)))  # its end
     own, sent = read_submission(run)["job_id"].partition("_")[0], (run / "probe_job.txt").read_text().strip()
     assert sent.isdecimal() and sent != own
     assert train(*line, "study=here", cwd=tmp_path).returncode == 0

@@ -15,7 +15,7 @@ from programs import ROOT, pathssl
 
 from pathssl.files import locked
 from pathssl.launch import jobs
-from pathssl.launch.status import all_runs, look_at
+from pathssl.launch.status import all_runs, look_at, under_way
 from pathssl.records import append_metrics, read_status, write_probe, write_status
 
 HERE = platform.node()
@@ -116,7 +116,9 @@ def slurm(tmp_path, monkeypatch):
         ("running", "9|7|3|PENDING|BeginTime", "queued"),  # put back after its node failed
         ("running", "9|7|3|COMPLETING|None", "running"),
         ("preempted", "9|7|3|PENDING|BeginTime", "queued"),
-        ("preempted", "9|7|3|RUNNING|None", "preempted"),  # it is about to be put back, or to go on
+        ("preempted", "9|7|3|RUNNING|None", "starting"),  # it is about to be put back, or to go on
+        ("preempted", "9|7|3|COMPLETING|None", "starting"),
+        ("queued", "9|7|3|COMPLETING|None", "starting"),
         ("failed", "9|7|3|PENDING|Priority", "queued"),  # sent again
         ("failed", "9|7|3|COMPLETED|None", "failed"),
         ("running", "9|7|3|COMPLETED|None", "lost"),  # whatever SLURM makes of it
@@ -129,8 +131,23 @@ def slurm(tmp_path, monkeypatch):
 )
 def test_what_slurm_says_of_the_job_decides(told, queue, state, slurm, tmp_path):
     slurm(queue=queue + "\n" if queue else "")
-    run = a_run(tmp_path / "arm" / "seed0", told, job_id="7_3", submitted="7_3")
+    run = a_run(tmp_path / "arm" / "seed0", told, host="node7", job_id="7_3", submitted="7_3")
     assert the_look(run).state == state
+    # What is under way is not sent a second time.
+    assert list(under_way([run])) == ([run] if state in ("queued", "starting", "running", "finished") else [])
+
+
+def test_a_run_that_died_in_a_job_that_lives_on_is_lost_where_its_lock_can_be_seen(slurm, tmp_path):
+    slurm(queue="9|7|3|RUNNING|None\n")
+    here = a_run(tmp_path / "here" / "seed0", "running", job_id="7_3")
+    assert the_look(here).state == "lost" and "its job 7_3 lives on, but nothing holds its folder" in the_look(here).why
+    with locked(here / ".lock"):
+        assert (the_look(here).state, the_look(here).why) == ("running", "")
+    there = a_run(tmp_path / "there" / "seed0", "running", host="node7", job_id="7_3")
+    assert (the_look(there).state, the_look(there).why) == ("running", "")
+    status = json.loads((there / "status.json").read_text()) | {"updated": "2020-01-01T00:00:00+00:00"}
+    (there / "status.json").write_text(json.dumps(status))
+    assert the_look(there).state == "running" and "nothing holds its folder" in the_look(there).why
 
 
 def test_a_job_that_only_the_accounts_remember_is_gone_and_they_say_how(slurm, tmp_path):
@@ -143,6 +160,17 @@ def test_where_slurm_does_not_answer_nothing_is_called_lost(slurm, tmp_path):
     slurm(error="slurm_load_jobs error: Unable to contact slurm controller")
     look = the_look(a_run(tmp_path / "arm" / "seed0", "running", job_id="7_3", submitted="7_3"))
     assert look.state == "running" and "SLURM does not answer" in look.why
+
+
+def test_a_slurm_that_does_not_answer_is_not_passed_over_in_silence(tmp_path, monkeypatch, capsys):
+    for name in ("sbatch", "scontrol"):
+        (tmp_path / name).write_text(f"#!/bin/sh\nexit $(cat {tmp_path}/code)\n")
+        (tmp_path / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    (tmp_path / "code").write_text("1")
+    assert not jobs.answers() and "no SLURM answers" in capsys.readouterr().err
+    (tmp_path / "code").write_text("0")
+    assert jobs.answers() and capsys.readouterr().err == ""
 
 
 def test_a_run_that_was_sent_and_then_taken_over_by_hand_is_asked_here(tmp_path):

@@ -11,8 +11,12 @@ from programs import ROOT
 
 from pathssl.complaints import CONF
 from pathssl.errors import UserError
+from pathssl.files import locked
+from pathssl.launch.slurm_options import check_options, executor_of
 from pathssl.launch.snapshot import snapshot
-from pathssl.launch.submit import check_options, executor_of
+from pathssl.launch.status import look_at
+from pathssl.launch.submit import submit
+from pathssl.records import find_runs
 
 GOLDEN = ROOT / "tests" / "launch" / "golden"
 ALL = [
@@ -26,9 +30,11 @@ ALL = [
     "hydra.launcher.max_num_timeout=3",
     "hydra.launcher.array_parallelism=4",
     "hydra.launcher.mail_user=me@example.org",
-    "hydra.launcher.mail_type=FAIL",
+    "hydra.launcher.mail_type=[END,FAIL]",
+    "hydra.launcher.gpu_type=h100",
+    "hydra.launcher.gpus_as=gres",
     "hydra.launcher.setup=[module load cuda]",
-    "+hydra.launcher.sbatch.exclude=node7",
+    "+hydra.launcher.sbatch.exclude=[node7,node8]",
     "+hydra.launcher.sbatch.exclusive=true",
 ]
 
@@ -72,11 +78,74 @@ def test_each_option_stands_in_the_job_as_slurm_knows_it(srun, tmp_path, name, l
         ("hydra.launcher.nodes=0", r"hydra\.launcher\.nodes=0 must be a whole number, at least 1"),
         ("hydra.launcher.wait=2", r"hydra\.launcher\.wait=2 must be true or false"),
         ("hydra.launcher.mem_gb=much", r"hydra\.launcher\.mem_gb=much must be a number"),
+        (
+            "hydra.launcher.timeout_min=9",
+            r"warned of its end .* at least 10 minutes, or a signal_delay_s of at most 270",
+        ),
+        ("hydra.launcher.gpus_per_node=8", r"gpus_per_node=8 and tasks_per_node=1: .* the two are equal"),
+        ("hydra.launcher.gpus_per_node=a100:1", r"gpus_per_node=a100:1 must be a whole number"),
+        ("hydra.launcher.gpu_type=4", r"gpu_type=4 names the cluster's kind"),
+        ("hydra.launcher.gpus_as=gpus", r"gpus_as=gpus must be one of gpus_per_node, gres"),
+        ("hydra.launcher.setup=module load cuda", r"must be a list of lines of shell"),
+        ("hydra.launcher.sbatch=4", r"must hold options by name"),
+        ("+hydra.launcher.sbatch.gres='gpu:a100:4'", r"sbatch\.gres: say it by hydra\.launcher\.gpus_per_node"),
+        ("+hydra.launcher.sbatch.gpus_per_task=1", r"sbatch\.gpus_per_task: say it by"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused(override, why):
     with pytest.raises(UserError, match=why):
         check_options(options("slurm_1gpu", override))
+
+
+@pytest.fixture
+def two_runs(tmp_path):
+    """(jobs, configs, options) of two runs of a study in `tmp_path`, as `submit` takes them."""
+    config = {"output_dir": str(tmp_path), "study": "s", "train": {"patches": 80}, "batch": {"size": 8}}
+    jobs = [["seed=0"], ["seed=1"]]
+    return jobs, [config | {"seed": k} for k in range(2)], options("slurm_1gpu", "hydra.launcher.gpus_per_node=0")
+
+
+def tool(folder, name, script):
+    (folder / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "bin" / name).chmod(0o755)
+
+
+def test_what_sbatch_refuses_leaves_no_runs_behind(srun, tmp_path, two_runs):  # noqa: ARG001
+    tool(tmp_path, "sbatch", "echo 'invalid partition' >&2; exit 1")
+    with pytest.raises(UserError, match=r"sbatch refused: invalid partition\nNothing was started"):
+        submit(*two_runs)
+    assert find_runs(tmp_path / "s") == [] and not (tmp_path / "s" / "default").exists()
+
+
+def test_an_array_whose_folders_could_not_be_written_is_cancelled(srun, tmp_path, two_runs, monkeypatch):  # noqa: ARG001
+    tool(tmp_path, "sbatch", "echo 'Submitted batch job 7'")
+    tool(tmp_path, "scancel", f"echo $1 >> {tmp_path}/cancelled")
+
+    def full(*_, **__):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("pathssl.launch.submit.write_submission", full)
+    with pytest.raises(OSError, match="No space"):
+        submit(*two_runs)
+    assert (tmp_path / "cancelled").read_text() == "7\n" and find_runs(tmp_path / "s") == []
+
+
+def test_what_waits_with_other_settings_is_not_left_alone_in_silence(srun, tmp_path, two_runs):  # noqa: ARG001
+    jobs, configs, given = two_runs
+    tool(tmp_path, "sbatch", "echo 'Submitted batch job 7'")
+    tool(tmp_path, "scontrol", "")
+    tool(tmp_path, "squeue", 'for k in 0 1; do echo "$((8 + k))|7|$k|PENDING|BadConstraints"; done')
+    assert [sent.job_id for sent in submit(jobs, configs, given)] == ["7_0", "7_1"]
+    assert [sent.left for sent in submit(jobs, configs, given)] == ["queued already"] * 2
+    other = [sent.left for sent in submit(jobs, configs, given | {"mem_gb": 8, "wait": True})]
+    assert other == [f"queued already with another mem_gb (scancel 7_{k} first)" for k in range(2)]
+    assert "no node has what the job asks for" in look_at(find_runs(tmp_path / "s"))[0].why
+
+
+def test_a_study_is_sent_by_one_command_at_a_time(srun, tmp_path, two_runs):  # noqa: ARG001
+    (tmp_path / "s").mkdir()
+    with locked(tmp_path / "s" / ".sending.lock"), pytest.raises(UserError, match="at this moment"):
+        submit(*two_runs)
 
 
 def test_code_that_was_kept_does_not_change_and_is_kept_once(tmp_path):

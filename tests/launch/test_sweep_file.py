@@ -76,7 +76,9 @@ def test_a_search_has_ranges_ends_poor_arms_early_and_chooses_no_seeds(tmp_path)
 
 def test_runs_of_several_processes_are_started_by_torchrun(tmp_path):
     config = sweep("experiment=demo", processes=8, to=tmp_path / "s.yaml")
-    assert config["command"][1:5] == ["torchrun", "--standalone", "--nproc-per-node=8", "train.py"]
+    assert config["command"][1:6] == ["python", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=8"]
+    # as those of our own queue: they have the time to save their state when an agent ends them
+    assert any(word.startswith("--shutdown-timeout=") for word in config["command"]) and "train.py" in config["command"]
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from programs import pathssl, train
 
 from pathssl import sources
 from pathssl.cli import compose
-from pathssl.leakage.names import Names, barcode, in_path
 from pathssl.records import find_runs, read_leaks
 from pathssl.report.page import write_report
 
@@ -66,20 +65,16 @@ def test_the_synthetic_cohort_holds_its_own_tasks_out(small):
     assert sources.leakage(config, sources.Data(config), sources.tasks(config)).overlaps == []
 
 
-@pytest.mark.parametrize("how", ["group", "path", "barcode"])
-def test_the_same_case_is_found(how, small, labelled, monkeypatch):
+@pytest.mark.parametrize("how", ["group", "path"])
+def test_the_same_case_is_found(how, small, labelled):
     folder, rows = labelled
     case = data_of(small).index.case[int(data_of(small).training_slides[0])]
     if how == "group":
         rows[4][3] = case
-    elif how == "path":
+    else:
         (folder / case).mkdir()
         shutil.move(folder / "image4.png", folder / case / "image4.png")
         rows[4][0] = f"{case}/image4.png"
-    else:
-        rows[4][3] = "tcga-AA-1234-01Z-00-DX1"
-        monkeypatch.setattr("pathssl.leakage.guard.sorted", lambda _: ["TCGA-AA-1234"], raising=False)
-        case = "TCGA-AA-1234"
     table(folder, rows)
     (one,) = [one for one in look(small, folder).overlaps if one.kind != "slide"]  # whose names begin with their case's
     assert (one.kind, one.name, one.images) == ("case", case, [rows[4][0]])
@@ -119,9 +114,8 @@ def test_a_copy_in_another_split_is_told_and_no_leak_of_training(small, labelled
     rows.append(["again.png", "a", "test", "someone", ""])
     table(folder, rows)
     found = look(small, folder)
-    assert [one.kind for one in found.overlaps] == ["split", "split"] or [one.kind for one in found.overlaps] == [
-        "split"
-    ]
+    (one,) = found.overlaps
+    assert (one.kind, one.name, one.images) == ("split", "test again.png", ["image0.png"])
     assert found.of_training() == []
 
 
@@ -156,14 +150,3 @@ def test_as_it_is_typed(small, labelled, tmp_path):
     assert done.returncode == 2 and "Which tasks?" in done.stderr
     done = pathssl("leakage", *small, "leakage.on_overlap=perhaps", cwd=tmp_path)
     assert done.returncode == 2 and "refuse, label, ignore" in done.stderr
-
-
-def test_names_are_found_in_paths_as_they_are_written():
-    assert barcode("x/TCGA-AB-12CD-01Z-00-DX1.svs") == "TCGA-AB-12CD" and barcode("TCGA-AB-12C") is None
-    assert {"luad", "slide7", "slide7_tile", "slide7_tile_3"} - in_path("luad/Slide7_tile_3.png") == {
-        "luad"
-    }  # too short a name
-    names = Names([("Case_01", "Case_01")])
-    assert names.find(path="a/b.png", exactly=["case_01 "]) == "Case_01"
-    assert names.find(path="case_01_tile4.png", exactly=[]) == "Case_01"
-    assert names.find(path="case_011_tile4.png", exactly=[]) is None

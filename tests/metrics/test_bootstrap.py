@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from pathssl.metrics import balanced_accuracy
+from pathssl.metrics import balanced_accuracy, confusion, f1
 from pathssl.metrics.bootstrap import balanced_accuracies, confusions, interval
+from pathssl.metrics.classification import f1_of
 
 
 def clustered(rng, cases, per_case, accuracy):
@@ -29,6 +30,11 @@ def test_a_draw_is_the_metric_of_the_cases_drawn_written_out():
         assert value == pytest.approx(balanced_accuracy(labels[rows], predictions[rows]))
 
 
+def test_f1_of_a_confusion_matrix_is_that_of_its_samples():
+    labels, predictions, _ = clustered(np.random.default_rng(5), 12, 5, 0.7)
+    assert float(f1_of(confusion(labels, predictions, 3))) == pytest.approx(f1(labels, predictions))
+
+
 def test_the_order_of_samples_does_not_matter_and_models_share_their_draws():
     labels, predictions, groups = clustered(np.random.default_rng(1), 10, 4, 0.6)
     order = np.random.default_rng(2).permutation(len(labels))
@@ -38,6 +44,7 @@ def test_the_order_of_samples_does_not_matter_and_models_share_their_draws():
     assert np.array_equal(one.sum(axis=2), confusions(labels, 1 - predictions, groups, 2, draws=50).sum(axis=2))
 
 
+@pytest.mark.slow
 def test_intervals_over_cases_cover_and_those_over_samples_would_not():
     rng = np.random.default_rng(3)
     hits = {"cases": 0, "samples": 0}

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 
 import numpy as np
 import pytest
@@ -92,6 +93,15 @@ def test_what_was_used_longest_ago_goes_first(tmp_path):
     assert sorted(path.stem for path in tmp_path.glob("*.npy")) == ["a0", "a2", "a3"]
     large = cache.get("large", lambda: np.zeros(10**6))
     assert len(large) == 10**6 and not (tmp_path / "large.npy").exists()
+
+
+def test_what_a_killed_writer_left_goes_too(tmp_path):
+    cache = FeatureCache(tmp_path, mib=1)
+    for name, age_s in ((".old.npy.7.tmp", 7200), (".new.npy.8.tmp", 0)):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, (time.time() - age_s,) * 2)
+    cache.get("key", lambda: np.zeros(4, np.float32))
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".new.npy.8.tmp", "key.npy"]
 
 
 def test_hashes_follow_from_content_alone():

@@ -30,6 +30,7 @@ def test_as_many_seeds_as_are_needed_are_enough_and_one_less_is_not():
     assert seeds_needed(0.01) is None
 
 
+@pytest.mark.slow
 def test_the_interval_of_the_sd_covers_it():
     rng = np.random.default_rng(1)
     bounds = [sd_interval(Spread(float(np.std(rng.normal(0, 2, 5), ddof=1)), 4), 0.95) for _ in range(4000)]

@@ -10,9 +10,12 @@ from fake_study import ACCURACY, DEMO, write_study
 from pathssl import records
 from pathssl.metrics import balanced_accuracy
 from pathssl.metrics.bootstrap import balanced_accuracies, interval
+from pathssl.metrics.segmentation import dice, miou
+from pathssl.report import words
 from pathssl.report.comparison import choose_reading
 from pathssl.report.nulls import null_tables
 from pathssl.report.page import write_report
+from pathssl.report.scored import scored
 from pathssl.report.study import read_study
 
 CASES, EACH = 40, 6
@@ -27,20 +30,24 @@ def scores(accuracy, seed):
     return np.eye(3)[predictions] * 0.8 + 0.2 / 3
 
 
-def add_predictions(run: Path, at_end: float, seed: int, *, ids=None) -> None:
-    probes = records.read_probes(run)
+def add_predictions(run: Path, at_end: float, seed: int, *, ids=None, null=0.3, groups=GROUPS, runs=False) -> None:
+    """null: the accuracy of random weights, which follow from the run's seed and its architecture. runs: by a protocol of two runs."""
+    probes, of_null = records.read_probes(run), records.seed_of(run) + 50
     for probe in (probes[0], probes[-1]):
         predictions = {
             "classes": np.array(["a", "b", "c"]),
             "split": np.array("test"),
             "labels": LABELS,
-            "groups": GROUPS,
+            "groups": groups,
         }
         predictions["ids"] = np.array([f"{k}.png" for k in range(len(LABELS))]) if ids is None else ids
-        predictions["linear_scores"] = scores(at_end if probe["step"] else 0.3, seed)
+        predictions["linear_scores"] = scores(at_end, seed) if probe["step"] else scores(0.3, 7)
+        if runs:
+            of_runs = [scores(at_end, seed), scores(at_end - 0.2, seed + 1)]
+            predictions["linear_runs_predictions"] = np.array(of_runs).argmax(axis=2)
         if not probe["step"]:
             predictions |= {
-                "linear_random_weights_scores": scores(0.3, seed + 50),
+                "linear_random_weights_scores": scores(null, of_null),
                 "linear_colour_histogram_scores": scores(0.5, 99),
             }
         fields = {key: probe[key] for key in ("step", "patches_seen", "task", "results")}
@@ -76,6 +83,63 @@ def test_every_row_is_the_mean_over_seeds_with_the_interval_over_cases(study):
     difference = good.differences["colour histogram"]
     assert (difference.low, difference.high) == pytest.approx(interval(draws - colour))
     assert difference.low > 0
+
+
+def test_an_arm_stands_beside_random_weights_of_its_own_architecture(study):
+    """Pooled over arms, the null of a good architecture would be too low, and that of a poor one too high."""
+    for run in records.find_runs(study):
+        good = run.parent.name == "teacher=m0.9"
+        add_predictions(run, 0.6, records.seed_of(run) + (0 if good else 10), null=0.8 if good else 0.1)
+    (table,) = tables_of(study)
+    names = [row.name for row in table.rows]
+    assert names[2:4] == ["random weights (teacher=m0.9)", "random weights (teacher=m0.99)"]
+    own = {row.arm: row.differences["random weights"].value for row in table.rows[:2]}
+    assert own["teacher=m0.9"] < -0.05 and own["teacher=m0.99"] > 0.2
+    for arm, null in ((0, 2), (1, 3)):
+        difference = table.rows[arm].value.value - table.rows[null].value.value
+        assert table.rows[arm].differences["random weights"].value == pytest.approx(difference)
+    assert any(sentence.startswith("teacher=m0.9 does not beat random weights") for sentence in table.sentences)
+
+
+def test_a_protocol_of_several_runs_has_the_mean_of_their_metrics_as_its_results_do(study):
+    for run in records.find_runs(study):
+        add_predictions(run, 0.9, records.seed_of(run), runs=True)
+    (table,) = tables_of(study)
+    found = [scores(0.9 - 0.2 * k, seed + k).argmax(axis=1) for seed in (0, 1) for k in (0, 1)]
+    expected = np.mean([balanced_accuracy(LABELS, one) for one in found])
+    assert table.rows[0].value.value == pytest.approx(expected)
+
+
+def test_few_cases_have_no_interval_and_images_are_not_called_cases(study):
+    nine = np.repeat(np.arange(CASES) % 9, EACH).astype(str)
+    for groups, cases, unit in ((nine, 9, "case"), (np.array([f"{k}.png" for k in range(len(LABELS))]), 240, "image")):
+        for run in records.find_runs(study):
+            add_predictions(run, 0.5, records.seed_of(run), groups=groups)
+        (table,) = tables_of(study)
+        assert (table.cases, table.unit) == (cases, unit) and (table.rows[0].value.low is None) == (cases < 10)
+        assert cases > 10 or table.sentences == [
+            f"9 cases are too few for an interval in {words.full_title(table.key)}: 10 are wanted."
+        ]
+    page = write_report(study).read_text()
+    assert "without cases" in page and "Value, over images" in page
+
+
+def test_masks_have_intervals_over_cases_too(tmp_path):
+    """Dice of an image is of its own confusion matrix, and the metric the mean over images: counted again for the cases of each draw."""
+    rng, groups = np.random.default_rng(0), np.repeat([f"case{k}" for k in range(12)], 2)
+    counts = rng.integers(1, 50, (24, 2, 3, 3))
+    stored = {"split": np.array("test"), "ids": np.arange(24).astype(str), "groups": groups}
+    stored |= {"background": np.array(0), "seg_linear_confusion": counts}
+    where = {"step": 4, "patches_seen": 32, "task": "nuclei"}
+    records.write_probe(tmp_path / "arm" / "seed3", **where, results={}, predictions=stored)
+    for metric, of in (("dice", dice), ("miou", miou)):
+        found = scored(tmp_path / "arm" / "seed3", 4, "nuclei", "seg_linear", "test", metric)
+        assert (found.seed, found.grouped, len(found.cases)) == (3, True, 12)
+        assert found.value == pytest.approx(np.mean([of(counts[:, head], 0) for head in range(2)]))
+        _, group = np.unique(groups, return_inverse=True)
+        picked = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), size=2000)[5]
+        rows = np.repeat(np.arange(24), picked[group])
+        assert found.values_S[5] == pytest.approx(np.mean([of(counts[rows, head], 0) for head in range(2)]))
 
 
 def test_an_arm_that_does_not_beat_a_null_is_told(study):

@@ -189,6 +189,7 @@ def test_fifteen_arms_keep_their_own_looks(tmp_path):
     assert len(looks) == len(set(looks)) == 15
 
 
+@pytest.mark.slow
 def test_reading_a_study_imports_neither_torch_nor_hydra():
     code = "import sys, pathssl.report, pathssl.records; print({'torch', 'hydra', 'cucim'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

@@ -50,6 +50,7 @@ def test_a_difference_whose_interval_holds_zero_cannot_be_told_apart():
 
 
 @pytest.mark.parametrize(("n_arms", "n_seeds"), [(2, 3), (5, 2)])
+@pytest.mark.slow
 def test_intervals_cover_the_truth_in_95_of_100_studies(n_arms, n_seeds):
     studies = 2000
     values = np.random.default_rng(20).normal(0.7, 0.02, (studies, n_arms, n_seeds))

@@ -55,6 +55,7 @@ def test_a_part_of_an_index_that_is_there_leaves_nothing(cohort, tmp_path):
     assert sorted((tmp_path / "cache").iterdir()) == before
 
 
+@pytest.mark.slow
 def test_parts_as_they_are_typed(cohort, tmp_path):
     folder = cohort(3)
     data = ["data=folder", f"data.path={folder}", "data.foreground.cell_um=32"]

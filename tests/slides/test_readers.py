@@ -153,6 +153,7 @@ def _python(code: str, argument: Path) -> str:
     return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=120, check=True).stdout
 
 
+@pytest.mark.slow
 def test_torch_before_cucim_without_a_driver_falls_back_to_openslide_and_says_so_once(tmp_path, pixels):
     path = write_pyramid(tmp_path / "slide.tif", pixels, compression="jpeg")
     code = """
@@ -171,6 +172,7 @@ print(cucim_reader.available())
     assert sum("torch was imported before cuCIM" in line for line in lines if line.startswith("LOG")) == 1
 
 
+@pytest.mark.slow
 def test_cucim_reads_after_torch_where_it_was_made_ready_before(tmp_path, pixels):
     path = write_pyramid(tmp_path / "slide.tif", pixels, compression="jpeg")
     code = """

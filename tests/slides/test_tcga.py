@@ -69,7 +69,7 @@ def gdc(tmp_path):
 )
 def test_gdc_s_layout_is_read_by_kind_each_slide_once_and_no_half_ones(gdc, kind, folders, caplog):
     root, names = gdc
-    _, entries = list_slides(root, None, kind)
+    _, entries = list_slides(root, None, tcga=kind)
     assert [entry.path for entry in entries] == [f"{folder}/{names[folder]}" for folder in folders]
     cases = {"0a01": "TCGA-A2-A0CM", "0a02": "TCGA-A2-A0CM", "0a03": "TCGA-CR-7395", "0a04": "TCGA-DX-A1KU"}
     assert [(e.case, e.site) for e in entries] == [(cases[f], cases[f][5:7]) for f in folders]

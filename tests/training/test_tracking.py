@@ -79,6 +79,8 @@ def test_the_mirror_holds_the_rows_the_config_and_the_step_metric(tmp_path, monk
     run = tmp_path / "study" / "teacher=m0.99" / "seed0"
     run.mkdir(parents=True)
     config = {"teacher": {"momentum": 0.99}, "seed": 0}
+    leak = {"task": "synthetic", "kind": "case", "name": "case7", "images": ["a.png"]}
+    (run / "leakage.json").write_text(json.dumps({"compared": {}, "overlaps": [leak]}))
     choices = {"teacher": "m0.99", "optim.base_lr": 0.001, "seed": 0}
     tracker = Tracker(run, wandb=SETTINGS, config=config, choices=choices, name="teacher=m0.99/seed0", group="study")
     for row in ROWS:
@@ -88,6 +90,7 @@ def test_the_mirror_holds_the_rows_the_config_and_the_step_metric(tmp_path, monk
     records = offline_records(run)
     assert history(records) == ROWS
     assert {key: value for key, value in flat_config(records).items() if key in choices} == choices
+    assert flat_config(records)["tested_on_training"] == ["synthetic"]
     assert summary(records)["probe/synthetic/linear/test/balanced_accuracy"] == 0.5  # by which the sweep's page ranks
     started = next(record.run for record in records if record.HasField("run"))
     assert (started.project, started.run_group, started.display_name) == ("pathssl", "study", "teacher=m0.99/seed0")

@@ -14,6 +14,7 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from pathssl.errors import UserError
+from pathssl.probes.images import files_hash
 from pathssl.probes.segmentation.crops import CropFiles, crops_of, cut, in_threads, room
 from pathssl.probes.segmentation.masks import IGNORED, MOST_CLASSES, Meaning, load_mask
 from pathssl.probes.splits import check_groups, take_validation
@@ -84,6 +85,10 @@ class SegmentationTask:
     def rows_of_pictures(self) -> np.ndarray:
         """(M,) of which image each crop of `batches` is."""
         return self.image_M
+
+    def data_hash(self) -> str | None:
+        """Of which images these are, by their files' places, sizes and times, and how they are cut; None: not known."""
+        return files_hash(self.images.paths, self.image_px)
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
         """(B, P, P, 3) uint8 crops of all splits; crop m is of image `image_M[m]`."""

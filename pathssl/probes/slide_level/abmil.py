@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pathssl.errors import UserError
-from pathssl.probes.feature_set import FeatureSet, ProtocolResult, Split, scored
+from pathssl.probes.feature_set import FeatureSet, ProtocolResult, Split, scored_runs
 from pathssl.seeding import integer_seed
 
 
@@ -58,11 +58,7 @@ class GatedAttention:
         bags = {name: _standardised(split, mean_D, deviation_D) for name, split in splits.items()}
         model, epoch_R = self._train(features, bags["train"], bags["val"])
         scores = {name: self._probabilities(model, bags[name]) for name in features.evaluated()}
-        by_run = [scored(features, {name: of[r] for name, of in scores.items()}, {}).results for r in range(self.runs)]
-        results = {key: float(np.mean([result[key] for result in by_run])) for key in by_run[0]}
-        arrays = {"epoch": epoch_R}
-        arrays |= {f"runs_{key.replace('/', '_')}": np.array([result[key] for result in by_run]) for key in by_run[0]}
-        return ProtocolResult(results, {name: of.mean(axis=0) for name, of in scores.items()}, {}, arrays)
+        return scored_runs(features, {name: np.asarray(of) for name, of in scores.items()}, {"epoch": epoch_R})
 
     def _train(self, features: FeatureSet, train: list[Tensor], val: list[Tensor]) -> tuple["Attention", np.ndarray]:
         """The runs in their best states, and the epoch (from 1) that each was best at."""

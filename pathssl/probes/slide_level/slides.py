@@ -20,6 +20,7 @@ from pathssl.probes.images import ImageFiles
 from pathssl.probes.slide_level.bags import BagTask
 from pathssl.seeding import integer_seed
 from pathssl.slides.index import SlideIndex, build_index
+from pathssl.slides.remote.cache import SlideCache
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +38,18 @@ def slides_task(
     reader: str,
     foreground: Mapping[str, object],
     cache: Path,
+    mirrors: SlideCache | None = None,
 ) -> "SlidesTask":
     """The task of the slides that the CSV file `labels` names: slide (relative to the slides' folder), label, split, optionally group_id.
 
     `patches` of each slide are read, `image_px` wide at `mpp`, at places with tissue that follow from the slide's name. Without a
-    group_id, the group of a slide is its case by the manifest. cache: where the index of the slides at `path` is kept.
+    group_id, the group of a slide is its case by the manifest. cache: where the index of the slides at `path` is kept; mirrors: where
+    slides by URL are.
     """
     source = Path(labels).expanduser()
     table = read_table(source, ("slide", "label", "split"), kind="A task of slides")
     try:
-        index = build_index(path, cache=cache, manifest=manifest, reader=reader, **foreground)
+        index = build_index(path, cache=cache, manifest=manifest, mirrors=mirrors, reader=reader, **foreground)
     except UserError as error:
         raise UserError(f"The slides of {source}, in {path}: {error}") from error
     return SlidesTask(

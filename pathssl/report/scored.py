@@ -1,0 +1,73 @@
+"""What a run's stored predictions come to: a metric, and the same metric in each draw of cases.
+
+Axes: N samples (or images with masks), R runs of a protocol (or heads), K classes, S draws of cases.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pathssl import records
+from pathssl.metrics import bootstrap, segmentation
+from pathssl.metrics.classification import balanced_accuracy_of, confusion, f1_of
+
+# Those that follow from counts by case. An area under a curve does not, and few-shot draws keep no predictions.
+_OF_CLASSES = {"balanced_accuracy": (balanced_accuracy_of, bootstrap.balanced_accuracies), "f1": (f1_of, bootstrap.f1s)}
+_OF_MASKS = {"dice": (segmentation.dice, bootstrap.dices), "miou": (segmentation.miou, bootstrap.mious)}
+METRICS = (*_OF_CLASSES, *_OF_MASKS)
+
+
+@dataclass(frozen=True)
+class Scored:
+    """`cases` are groups of samples, or, where `grouped` is false, the samples themselves: nobody said whose they are."""
+
+    seed: int
+    cases: frozenset[str]
+    grouped: bool
+    ids: tuple[str, ...]
+    value: float
+    values_S: np.ndarray
+
+
+def scored(run: Path, step: int | None, task: str, protocol: str, split: str, metric: str) -> Scored | None:
+    """None where there are no predictions of that protocol on that split. Protocols of several runs: the mean of the runs' metric."""
+    if step is None or not records.has_predictions(run, step, task):
+        return None
+    stored = records.read_predictions(run, step, task)
+    if str(stored["split"]) != split:
+        return None
+    found = (_of_masks if metric in _OF_MASKS else _of_classes)(stored, protocol, metric)
+    if found is None:
+        return None
+    value, values_S = found
+    ids, groups = stored["ids"].tolist(), stored["groups"].tolist()
+    return Scored(records.seed_of(run), frozenset(groups), groups != ids, tuple(ids), value, values_S)
+
+
+def _of_classes(stored: Mapping[str, np.ndarray], protocol: str, metric: str) -> tuple[float, np.ndarray] | None:
+    if f"{protocol}_runs_predictions" in stored:
+        predictions_RN = stored[f"{protocol}_runs_predictions"]
+    elif f"{protocol}_scores" in stored:
+        predictions_RN = stored[f"{protocol}_scores"].argmax(axis=1)[None]
+    else:
+        return None
+    labels_N, groups_N, classes = stored["labels"], stored["groups"], len(stored["classes"])
+    of, in_draws = _OF_CLASSES[metric]
+    values = [float(of(confusion(labels_N, one_N, classes))) for one_N in predictions_RN]
+    return float(np.mean(values)), np.mean(
+        [in_draws(labels_N, one_N, groups_N, classes) for one_N in predictions_RN], axis=0
+    )
+
+
+def _of_masks(stored: Mapping[str, np.ndarray], protocol: str, metric: str) -> tuple[float, np.ndarray] | None:
+    if f"{protocol}_confusion" not in stored or "background" not in stored:
+        return None
+    confusion_RNKK = stored[f"{protocol}_confusion"].swapaxes(0, 1)
+    background = None if stored["background"] < 0 else int(stored["background"])
+    of, in_draws = _OF_MASKS[metric]
+    values = [of(one_NKK, background) for one_NKK in confusion_RNKK]
+    return float(np.mean(values)), np.mean(
+        [in_draws(one_NKK, stored["groups"], background) for one_NKK in confusion_RNKK], axis=0
+    )
