@@ -154,6 +154,16 @@ def test_blocks_are_here_once_they_are_whole(tmp_path):
         assert held.read() == content[3 * BLOCK :]
 
 
+@pytest.mark.parametrize(
+    "spoil", [lambda path: path.unlink(), lambda path: os.truncate(path, 3 * BLOCK)], ids=["removed", "cut"]
+)
+def test_a_file_that_somebody_took_away_is_all_holes(tmp_path, spoil):
+    content = np.random.default_rng(0).bytes(5 * BLOCK + 100)
+    block_file(tmp_path / "a").writer(0)(content)
+    spoil(tmp_path / "a")
+    assert block_file(tmp_path / "a").missing([(0, len(content))]) == [(0, len(content))]
+
+
 def test_after_a_power_cut_blocks_are_believed_only_if_their_bytes_are_there(tmp_path, monkeypatch):
     file, content = block_file(tmp_path / "a"), np.random.default_rng(0).bytes(5 * BLOCK + 100)
     file.writer(0)(content)

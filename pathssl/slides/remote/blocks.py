@@ -36,7 +36,8 @@ class BlockFile:
         self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         self._record = os.open(path.with_name(path.name + ".blocks"), os.O_RDWR | os.O_CREAT, 0o644)
         self._close = [weakref.finalize(self, os.close, descriptor) for descriptor in (self._file, self._record)]
-        if os.fstat(self._file).st_size != facts.size:
+        if os.fstat(self._file).st_size != facts.size:  # new, or somebody has removed or cut it
+            os.ftruncate(self._record, 0)
             os.ftruncate(self._file, facts.size)
 
     @property
