@@ -60,10 +60,15 @@ def main() -> None:
     print(
         "\nWritten by `python benchmarks/tcga_by_url.py` from [slides_by_url.json](slides_by_url.json). Nothing of it was run on TCGA itself.\n"
     )
-    print(f"Assumed: {options.slides:,} slides at {slide['mpp']} um per pixel with {options.tissue_mm2:g} mm2 of tissue each, "
-          f"{options.patches_per_s:,.0f} patches a second ({options.patches_per_s * DAY_S / 1e6:,.0f} M a day), patches of {PATCH_PX} px.")  # fmt: skip
-    print(f"Measured: tiles of {slide['tile_px']} px, {slide['bytes_per_pixel']} bytes a pixel (JPEG, quality {slide['quality']}); "
-          f"{tiles_of_a_patch(slide['tile_px']):.2f} tiles lie under a patch. TCGA's own slides may hold two times as many bytes a pixel.\n")  # fmt: skip
+    day = options.patches_per_s * DAY_S / 1e6
+    print(
+        f"Assumed: {options.slides:,} slides at {slide['mpp']} um per pixel with {options.tissue_mm2:g} mm2 of tissue each, "
+        f"{options.patches_per_s:,.0f} patches a second ({day:,.0f} M a day), patches of {PATCH_PX} px."
+    )
+    print(
+        f"Measured: tiles of {slide['tile_px']} px, {slide['bytes_per_pixel']} bytes a pixel (JPEG, quality {slide['quality']}); "
+        f"{tiles_of_a_patch(slide['tile_px']):.2f} tiles lie under a patch. Slides of TCGA may hold twice as many bytes a pixel.\n"
+    )
     heads = (
         "at 0.25 um per pixel",
         "fetched",
@@ -76,12 +81,18 @@ def main() -> None:
     print(f"| {' | '.join(heads)} |\n|---|{'---:|' * (len(heads) - 1)}")
     for row in rows(costs, slide, options):
         print(f"| {' | '.join(row)} |")
-    print(f"\n- The index first: {index['requests']:.0f} requests and {index['bytes'] / 1e6:.2g} MB a slide, "
-          f"{options.slides * index['bytes'] / 1e9:,.3g} GB in all, once.")  # fmt: skip
-    print(f"- All the tissue at full resolution is {tissue_tb:,.3g} TB. \"Drawn before\" is the share of a day's tiles that a cache of that size "
-          "would hold; smaller caches hold what fits, since tiles are drawn at random.")  # fmt: skip
-    print("- So a cache is for what is read again soon (the index, probes, a restart), and for studies on few slides or patches, "
-          "which fit into it. A long training on all of TCGA wants a disk that holds the slides, or `region=four`.")  # fmt: skip
+    print(
+        f"\n- The index first: {index['requests']:.0f} requests and {index['bytes'] / 1e6:.2g} MB a slide, "
+        f"{options.slides * index['bytes'] / 1e9:,.3g} GB in all, once."
+    )
+    print(
+        f'- All the tissue at full resolution is {tissue_tb:,.3g} TB. "Drawn before" is the share of a day\'s tiles that a cache of '
+        "that size would hold; smaller caches hold what fits, since tiles are drawn at random."
+    )
+    print(
+        "- So a cache is for what is read again soon (the index, probes, a restart), and for studies on few slides or patches, which "
+        "fit into it. A long training on all of TCGA wants a disk that holds the slides, or `region=four`."
+    )
 
 
 if __name__ == "__main__":
