@@ -58,7 +58,8 @@ def main() -> None:
     tissue_tb = options.slides * options.tissue_mm2 * 1e6 / slide["mpp"] ** 2 * slide["bytes_per_pixel"] / 1e12
     print("# A day of TCGA by URL, on paper")
     print(
-        "\nWritten by `python benchmarks/tcga_by_url.py` from [slides_by_url.json](slides_by_url.json). Nothing of it was run on TCGA itself.\n"
+        "\nWritten by `python benchmarks/tcga_by_url.py` from [slides_by_url.json](slides_by_url.json). "
+        "Nothing of it was run on TCGA itself.\n"
     )
     day = options.patches_per_s * DAY_S / 1e6
     print(
