@@ -43,7 +43,7 @@ def patches(index, count: int, workers: int = 0, region=SINGLE) -> list:
     return digest(loader(index, workers, region).batches(0, count // BATCH))
 
 
-@pytest.mark.parametrize("region", [SINGLE, FOUR], ids=["single", "four"])
+@pytest.mark.parametrize("region", [SINGLE, pytest.param(FOUR, marks=pytest.mark.slow)], ids=["single", "four"])
 def test_patches_over_http_are_those_from_a_disk(folder, server, tmp_path, region):
     expected = patches(build(folder, tmp_path / "i"), 160, region=region)
     index = build(server.url, tmp_path / "i", mirrors=SlideCache(tmp_path / "mirrors", LARGE))

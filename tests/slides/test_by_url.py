@@ -18,7 +18,7 @@ from pathssl.slides.remote.cache import SlideCache
 from pathssl.slides.remote.place import Place
 from pathssl.slides.slide import Slide, open_slide
 
-READERS = ("auto", "openslide", "tifffile")
+READERS = ("auto", pytest.param("openslide", marks=pytest.mark.slow), "tifffile")
 
 
 @pytest.fixture(scope="module")
