@@ -154,7 +154,7 @@ def test_whatever_ends_a_job_its_run_goes_on_to_the_same_bits(slurm, small, tmp_
     assert train(*line, "study=unbroken", cwd=tmp_path).returncode == 0
     (unbroken,) = find_runs(tmp_path / "outputs" / "unbroken")
     here = (ON_NODE.format(2), "hydra.launcher.gpus_per_node=0")
-    low = (ON_NODE.format(2), "hydra.launcher.gpus_per_node=8", "hydra.launcher.partition=low")
+    low = (ON_NODE.format(2), "hydra.launcher.gpus_per_node=1", "hydra.launcher.partition=low")
     short = (*here, "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=1")
     cases = [
         Case("limit", tmp_path, slurm, out_of_time, *short),
