@@ -183,7 +183,8 @@ def test_whatever_ends_a_job_its_run_goes_on_to_the_same_bits(slurm, small, tmp_
         starts, timeouts = case.status["starts"], case.status["timeouts"]
         # On a busy machine a minute's limit is reached more than once, and a job may begin again before the one that preempts it.
         assert starts >= 2 and look_at([case.run])[0].requeues == starts - 1, (case.name, case.status)
-        assert timeouts == (starts - 1 if case is first else 0), (case.name, case.status)
+        # A warning that comes before the run listens ends it too, and is none that it could count.
+        assert (1 <= timeouts < starts) if case is first else timeouts == 0, (case.name, case.status)
         assert [found.first for found in compare(case.run, unbroken) if found.different] == [], case.name
         steps = [row["step"] for row in read_metrics(case.run)]
         assert steps == sorted(set(steps)) and steps[-1] == 200, case.name
