@@ -12,8 +12,10 @@ from typing import Any
 import torch
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, MissingMandatoryValue, OmegaConf
+from torch import nn
 
 from pathssl import distributed, parts, sources
+from pathssl.augment import MultiCrop
 from pathssl.checks import check, check_held_out, check_passes, check_probed
 from pathssl.determinism import deterministic
 from pathssl.distributed import ElsewhereError, check_batch, exit_code, from_main, is_main, main_first, world_size
@@ -26,6 +28,7 @@ from pathssl.leaks import find_leaks, write_leaks
 from pathssl.lifecycle import Failed, Sent, Status, log_file
 from pathssl.make import make
 from pathssl.probe_process import say_where, start_probes
+from pathssl.probes.task import Task
 from pathssl.records import read_json, read_status
 from pathssl.training.interrupt import Interrupted
 from pathssl.training.journal import Journal
@@ -96,28 +99,12 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
     micro_batch = check_batch(config["batch"]["size"], config["parallel"]["accumulate"])
     check_passes(config, micro_batch)
     with main_first():  # who writes indices and cohorts that the others then find
-        objective, views = parts.objective(config), make(config["augmentation"])
-        check_held_out(objective.student.encoder, config)
-        check_probed(objective.student.encoder, config)
-        data, tasks = sources.Data(config), sources.tasks(config)
-        config["derived"] |= {
-            "precision": "bf16" if bf16 else "fp32",
-            "init": parts.file_hash(config["init"]["path"]),
-            "slides": data.fingerprint,
-            "tasks": {name: sources.task_hash(task) for name, task in tasks.items()},
-        }
+        objective, views, data, tasks = _made_of(config, folder, bf16)
         text = config_text(config)
-        try:
-            refuse_other_run(folder, config)
-        except UserError as error:
-            raise UserError(f"{error}{_slides_lost(folder, data.describe())}") from error
     if from_main((read_status(folder) or {}).get("state") == "finished"):
         log.info("%s is finished; nothing to do.", folder)
         if is_main() and of_agent():
-            with parts.tracker(config, folder, arm, choices) as tracker:
-                tracker.log_again(config["derived"]["total_steps"])
-                if late:
-                    tracker.log_late()
+            _tell_agent(config, folder, arm, choices)
         return folder
     gpu = distributed.free_gpu(device) if late else None
     with ExitStack() as stack:
@@ -171,6 +158,37 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
         start_probes(folder, gpu=gpu, last=True)  # one that ended before does not know that the run is finished
     log.info("Finished: %s", folder)
     return folder
+
+
+def _made_of(
+    config: dict[str, Any], folder: Path, bf16: bool
+) -> tuple[nn.Module, MultiCrop, sources.Data, dict[str, Task]]:
+    """The objective, the views, the slides and the tasks; the config then says what they came to. UserError for what they cannot be, and
+    where `folder` holds a run of others.
+    """
+    objective, views = parts.objective(config), make(config["augmentation"])
+    check_held_out(objective.student.encoder, config)
+    check_probed(objective.student.encoder, config)
+    data, tasks = sources.Data(config), sources.tasks(config)
+    config["derived"] |= {
+        "precision": "bf16" if bf16 else "fp32",
+        "init": parts.file_hash(config["init"]["path"]),
+        "slides": data.fingerprint,
+        "tasks": {name: sources.task_hash(task) for name, task in tasks.items()},
+    }
+    try:
+        refuse_other_run(folder, config)
+    except UserError as error:
+        raise UserError(f"{error}{_slides_lost(folder, data.describe())}") from error
+    return objective, views, data, tasks
+
+
+def _tell_agent(config: Mapping[str, Any], folder: Path, arm: str, choices: Mapping[str, Any]) -> None:
+    """An agent may draw what is finished: its W&B run is told the results again."""
+    with parts.tracker(config, folder, arm, choices) as tracker:
+        tracker.log_again(config["derived"]["total_steps"])
+        if config["probe"]["where"] == "job":
+            tracker.log_late()
 
 
 def _slides_lost(folder: Path, now: Mapping[str, Any]) -> str:

@@ -58,7 +58,7 @@ def run_queue(
         while waiting or running:
             while waiting and len(running) < parallel:
                 job = waiting.pop(0)
-                running.append(_start(job, command([str(TRAIN), *jobs[job]], processes), free_gpus.pop(0)))
+                running.append(_start(job, command(jobs[job], processes), free_gpus.pop(0)))
             time.sleep(_POLL_S)
             for item in [item for item in running if item.process.poll() is not None]:
                 running.remove(item)
@@ -102,14 +102,16 @@ def visible_gpus() -> list[str]:
     return [str(i) for i, line in enumerate(listed.stdout.splitlines()) if line.startswith("GPU ")]
 
 
-def command(program: list[str], processes: int, python: str = sys.executable) -> list[str]:
-    """What starts one run: train.py with its overrides, by torchrun where the run has several processes."""
+def command(
+    overrides: list[str], processes: int, *, python: str = sys.executable, train: str = str(TRAIN)
+) -> list[str]:
+    """What starts one run: train.py, by torchrun where the run has several processes. python, train: by these names, as in a sweep's file."""
     if processes == 1:
-        return [python, *program]
+        return [python, train, *overrides]
     torchrun = [python, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     # A run that is asked to stop saves its state first, which may take longer than the 30 s that torchrun gives by itself.
     patient = [f"--signals-to-handle={','.join(_TOLD)}", f"--shutdown-timeout={_SAVES_WITHIN_S}"]
-    return [*torchrun, *patient, *program]
+    return [*torchrun, *patient, train, *overrides]
 
 
 def check_settings(parallel: int | None, processes: int, gpus: list[str]) -> None:

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,10 +75,10 @@ def _send(
         return []
     study = runs[0].parents[1]
     code = snapshot(study)
-    with contextlib.ExitStack() as undo:
+    with contextlib.ExitStack() as undo:  # what an error, or Ctrl-C, takes back
         for run, config in zip(runs, configs, strict=True):
             if not (run / "config.yaml").is_file():
-                undo.enter_context(_taken_back(run))
+                undo.callback(_take_back, run)
                 write_atomic(run / "config.yaml", config_text(config))
         executor = executor_of(options, study, code)
         try:
@@ -89,39 +89,29 @@ def _send(
                 f"sbatch refused: {error}\nNothing was started. (hydra/launcher=local runs on this machine.)"
             ) from error
         ids = [job.job_id for job in sent]
-        undo.enter_context(_cancelled(ids[0].partition("_")[0]))
+        undo.callback(_cancel, ids[0].partition("_")[0])
         for run, config, job, id_ in zip(runs, configs, jobs, ids, strict=True):
             before = read_status(run) or {"step": 0, "patches_seen": 0}
             numbers = {name: before[name] for name in ("step", "patches_seen")}
             numbers["total_steps"] = config["train"]["patches"] // config["batch"]["size"]
             write_submission(run, job_id=id_, overrides=job, launcher=options, code=str(code))
             write_status(run, "queued", **numbers, host=None, job_id=id_, error=None, timeouts=0)
+        undo.pop_all()
     _release(ids[0].partition("_")[0])
     return ids
 
 
-@contextlib.contextmanager
-def _taken_back(run: Path) -> Iterator[None]:
-    """A new folder's config goes again where the block fails: there is no run without a job that has it."""
-    try:
-        yield
-    except BaseException:
-        for name in ("status.json", "submission.json", "config.yaml"):
-            (run / name).unlink(missing_ok=True)
-        for folder in (run, run.parent):
-            with contextlib.suppress(OSError):  # not empty: others are there
-                folder.rmdir()
-        raise
+def _take_back(run: Path) -> None:
+    """Of a folder that was made for a job which then there is not."""
+    for name in ("status.json", "submission.json", "config.yaml"):
+        (run / name).unlink(missing_ok=True)
+    for folder in (run, run.parent):
+        with contextlib.suppress(OSError):  # not empty, or not there: others have it, or it was never made
+            folder.rmdir()
 
 
-@contextlib.contextmanager
-def _cancelled(job: str) -> Iterator[None]:
-    """The held array goes again where the block fails, Ctrl-C included."""
-    try:
-        yield
-    except BaseException:
-        subprocess.run(["scancel", job], capture_output=True, timeout=_LIMIT_S, check=False)
-        raise
+def _cancel(job: str) -> None:
+    subprocess.run(["scancel", job], capture_output=True, timeout=_LIMIT_S, check=False)
 
 
 def _line(code: Path, overrides: Sequence[str]) -> tuple[str, list[str]]:

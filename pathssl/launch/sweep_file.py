@@ -118,7 +118,8 @@ def _early(config: dict[str, Any], stop_after: int) -> dict[str, Any]:
 def _command(fixed: list[str], processes: int) -> list[str]:
     kept = [o for o in fixed if not o.startswith("hydra/launcher")]
     logger = [] if any(o.startswith("logger=") for o in kept) else ["logger=wandb"]
-    return ["${env}", *command(["train.py", *kept, *logger, "${args_no_hyphens}"], processes, python="python")]
+    overrides = [*kept, *logger, "${args_no_hyphens}"]
+    return ["${env}", *command(overrides, processes, python="python", train="train.py")]
 
 
 def _next(path: Path) -> str:

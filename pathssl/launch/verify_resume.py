@@ -18,7 +18,7 @@ from pathssl.errors import CALLED_WRONGLY, UserError
 from pathssl.identity import arm_name, run_folder
 from pathssl.launch.differences import Compared, compare, compare_losses, same_patches
 from pathssl.launch.lives import Kill, Life, Moment, Timeline
-from pathssl.launch.local import TRAIN, command, visible_gpus
+from pathssl.launch.local import command, visible_gpus
 from pathssl.records import read_status
 from pathssl.report.words import plural
 from pathssl.seeding import uniforms
@@ -182,9 +182,7 @@ class _Proof:
         return run_folder(config, arm_name(self.line))
 
     def _command(self, place: str, more: list[str], processes: int) -> tuple[list[str], Path]:
-        return command([str(TRAIN), *self.line, *more, f"output_dir={self.folder / place}"], processes), self._run(
-            place
-        )
+        return command([*self.line, *more, f"output_dir={self.folder / place}"], processes), self._run(place)
 
     def _bf16(self) -> bool:
         train = self.config["train"]

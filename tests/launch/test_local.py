@@ -76,10 +76,10 @@ def test_what_a_run_of_several_processes_failed_of_is_told(small, tmp_path):
 
 
 def test_one_run_is_started_by_python_or_torchrun():
-    assert command(["train.py", "seed=1"], processes=1) == [sys.executable, "train.py", "seed=1"]
+    assert command(["seed=1"], processes=1) == [sys.executable, str(ROOT / "train.py"), "seed=1"]
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=8"]
-    line = command(["train.py", "seed=1"], processes=8)
-    assert line[: len(torchrun)] == torchrun and line[-2:] == ["train.py", "seed=1"]
+    line = command(["seed=1"], processes=8)
+    assert line[: len(torchrun)] == torchrun and line[-2:] == [str(ROOT / "train.py"), "seed=1"]
 
 
 # Says that it started and with which GPUs, waits until as many runs as may run together have, and for any that should not.

@@ -30,6 +30,12 @@ def tissue_pixels(width: int, height: int, seed: int = 0) -> np.ndarray:
     return pixels.clip(0, 255).astype(np.uint8)
 
 
+def noisy_tissue(width: int, height: int, seed: int) -> np.ndarray:
+    """As `tissue_pixels`, with noise, so that each tile is some kilobytes as JPEG."""
+    noise = np.random.default_rng(seed).integers(-20, 20, (height, width, 3))
+    return (tissue_pixels(width, height, seed) + noise).clip(0, 255).astype(np.uint8)
+
+
 def write_pyramid(
     path: Path,
     pixels: np.ndarray,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from golden_slides import tissue_pixels, write_pyramid
+from golden_slides import noisy_tissue, write_pyramid
 from unreliable import unreliable
 
 from pathssl.slides.remote import cache as cache_module
@@ -26,9 +26,7 @@ def folder(tmp_path_factory) -> Path:
     """Four slides of about 600 KiB."""
     folder = tmp_path_factory.mktemp("slides")
     for k in range(4):
-        rng = np.random.default_rng(k)
-        pixels = (tissue_pixels(1200, 900, seed=k) + rng.integers(-20, 20, (900, 1200, 3))).clip(0, 255)
-        write_pyramid(folder / f"{k}.tif", pixels.astype(np.uint8), compression="jpeg")
+        write_pyramid(folder / f"{k}.tif", noisy_tissue(1200, 900, seed=k), compression="jpeg")
     return folder
 
 
