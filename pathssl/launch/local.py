@@ -105,7 +105,7 @@ def visible_gpus() -> list[str]:
 def command(
     overrides: list[str], processes: int, *, python: str = sys.executable, train: str = str(TRAIN)
 ) -> list[str]:
-    """What starts one run: train.py, by torchrun where the run has several processes. python, train: by these names, as in a sweep's file."""
+    """What starts one run: train.py, by torchrun where the run has several processes. python, train: by these names, as in sweep files."""
     if processes == 1:
         return [python, train, *overrides]
     torchrun = [python, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
