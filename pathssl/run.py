@@ -126,6 +126,7 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
             write_atomic(folder / "config.yaml", text)
             write_atomic(folder / "environment.json", _json(describe_environment() | {"processes": world_size()}))
             write_atomic(folder / "data.json", _json(data.describe()))
+            write_atomic(folder / "tasks.json", _json({name: task.describe() for name, task in tasks.items()}))
             if leaks is not None:
                 write_leaks(folder, leaks)
             sources.draw_pictures(folder / "pictures", data, views)

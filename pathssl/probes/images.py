@@ -14,6 +14,8 @@ from PIL import Image, UnidentifiedImageError
 
 from pathssl.errors import UserError
 
+_LOOKED_AT = 64  # images whose size is looked up for records
+
 
 def load_image(path: Path, image_px: int) -> np.ndarray:
     """(image_px, image_px, 3) uint8: the largest centred square of the image, resampled once (bicubic, antialiased)."""
@@ -63,6 +65,21 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def describe(self, mpp: float | None) -> dict:
+        """How images of `mpp` um per pixel (None: not known) are shown to an encoder: their shorter sides, and what a pixel is then."""
+        sides = self._sides()
+        seen = None if mpp is None else [round(mpp * side / self.image_px, 4) for side in sides]
+        return {"shorter_side_px": sides, "image_px": self.image_px, "mpp": mpp, "seen_mpp": seen}
+
+    def _sides(self) -> list[int]:
+        """The smallest and the largest shorter side, of some images evenly over the set."""
+        some = np.linspace(0, len(self.paths) - 1, min(_LOOKED_AT, len(self.paths))).round().astype(int)
+        sides = []
+        for row in some:
+            with Image.open(self.paths[row]) as file:
+                sides.append(min(file.size))
+        return [min(sides), max(sides)]
 
     def hash(self) -> str | None:
         """Of the files' places, sizes and times and of the images' size; None where the images are no files."""

@@ -4,7 +4,7 @@ Axes: N samples, D features.
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ class Task:
 
     `table` has the text columns path (relative to `folder`), label, split and, where known, group and slide. `source` names
     the table in messages. Images come as (image_px, image_px, 3) uint8. Without a validation split, `val_fraction` of train
-    becomes one (see `take_validation`). The order of the rows does not matter: samples are sorted by path.
+    becomes one (see `take_validation`). The order of the rows does not matter: samples are sorted by path. `classes`: the labels in the
+    order of their numbers; None: those of the table, sorted. `mpp`: um per pixel of the images as they lie there, for records.
     """
 
     def __init__(
@@ -37,6 +38,8 @@ class Task:
         val_fraction: float,
         threads: int,
         cache_mib: float,
+        classes: Sequence[str] | None = None,
+        mpp: float | None = None,
     ):
         if not 0 < val_fraction <= 0.5:
             raise UserError(f"val_fraction={val_fraction}: give a share of train above 0 and at most 0.5, such as 0.2.")
@@ -49,8 +52,9 @@ class Task:
         self.groups_N = table["group"].to_numpy(str) if self.grouped else self.ids_N
         self.slides_N = slides_of(table)
         self.splits_N = split_names(table["split"], source)
-        self.classes = tuple(sorted(table["label"].unique()))
-        self.labels_N = np.searchsorted(self.classes, table["label"].to_numpy(str))
+        self.classes = tuple(sorted(table["label"].unique()) if classes is None else classes)
+        self.labels_N = self._numbers(table["label"])
+        self.mpp = mpp
         self.images = self._open(folder, image_px=image_px, threads=threads, cache_mib=cache_mib)
         if self.grouped:
             check_groups(self.groups_N, self.splits_N, source)
@@ -115,11 +119,26 @@ class Task:
                 "groups": len(np.unique(self.groups_N[here_N])) if self.grouped else None,
                 "per_class": dict(zip(self.classes, counts.tolist(), strict=True)),
             }
-        return {"source": self.source, "val_taken_from_train": self.val_taken_from_train, "splits": splits}
+        return {
+            "source": self.source,
+            "val_taken_from_train": self.val_taken_from_train,
+            "splits": splits,
+            "images": self.images.describe(self.mpp),
+        }
 
     def _open(self, folder: Path, **settings) -> ImageFiles:
         check_samples(self.ids_N, folder, self.source)
         return ImageFiles([folder / path for path in self.ids_N], **settings)
+
+    def _numbers(self, labels: pd.Series) -> np.ndarray:
+        """(N,) the class number of each label."""
+        numbers = {name: k for k, name in enumerate(self.classes)}
+        unknown = sorted(set(labels) - numbers.keys())
+        if unknown:
+            raise UserError(
+                f"{self.source}: label {', '.join(map(repr, unknown))} is none of the classes {', '.join(self.classes)}."
+            )
+        return labels.map(numbers).to_numpy(int)
 
     def _check_classes(self) -> None:
         if len(self.classes) < 2:

@@ -32,7 +32,7 @@ class SegmentationTask:
     name, in order. `instances`: they hold numbers of objects, and every one above 0 is of class 1. Pixels of the value
     `ignore` do not count. `background`: the value 0 is background, which is learned, and left out of Dice and mIoU.
     Without a validation split, `val_fraction` of train's images becomes one, by group. The order of the rows does not
-    matter: images are sorted by path.
+    matter: images are sorted by path. `mpp`: um per pixel of the images, for records.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class SegmentationTask:
         val_fraction: float,
         threads: int,
         cache_mib: float,
+        mpp: float | None = None,
     ):
         if not 0 < val_fraction <= 0.5:
             raise UserError(f"val_fraction={val_fraction}: give a share of train above 0 and at most 0.5, such as 0.2.")
@@ -56,6 +57,7 @@ class SegmentationTask:
             raise UserError(f"image_px={image_px}, threads={threads}: both must be at least 1.")
         table = table.sort_values("path", kind="stable")
         self.source, self.image_px, self.threads, self.cache_mib = source, image_px, threads, cache_mib
+        self.mpp = mpp
         self.ids_N = table["path"].to_numpy(str)
         self.grouped = "group" in table
         self.groups_N = table["group"].to_numpy(str) if self.grouped else self.ids_N
@@ -89,6 +91,26 @@ class SegmentationTask:
     def data_hash(self) -> str | None:
         """Of which images these are, by their files' places, sizes and times, and how they are cut; None: not known."""
         return files_hash(self.images.paths, self.image_px)
+
+    def describe(self) -> dict:
+        """What the task is made of, for records: images, groups, crops and pixels of each class by split, and how they are shown."""
+        splits = {}
+        for name in dict.fromkeys(["train", "val", *np.unique(self.splits_N).tolist()]):
+            here_N = self.splits_N == name
+            pixels_K = self.pixels_NK[here_N].sum(axis=0).tolist()
+            splits[name] = {
+                "samples": int(here_N.sum()),
+                "groups": len(np.unique(self.groups_N[here_N])) if self.grouped else None,
+                "crops": len(self.crops(name)),
+                "pixels_of_class": dict(zip(self.classes, pixels_K, strict=True)),
+            }
+        images = {"image_px": self.image_px, "mpp": self.mpp, "seen_mpp": None if self.mpp is None else [self.mpp] * 2}
+        return {
+            "source": self.source,
+            "val_taken_from_train": self.val_taken_from_train,
+            "splits": splits,
+            "images": images,
+        }
 
     def batches(self, batch_size: int) -> Iterator[np.ndarray]:
         """(B, P, P, 3) uint8 crops of all splits; crop m is of image `image_M[m]`."""

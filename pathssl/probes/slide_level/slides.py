@@ -97,6 +97,10 @@ class SlidePatches(ImageFiles):
         self.samplers = {name: _sampler(task, name, image_px) for name in slides}
         self.patches = task.patches
 
+    def describe(self, mpp: float | None) -> dict:
+        mpp = self.task.mpp if mpp is None else mpp
+        return {"shorter_side_px": [self.image_px] * 2, "image_px": self.image_px, "mpp": mpp, "seen_mpp": [mpp] * 2}
+
     def hash(self) -> str:
         """Of the slides' places, sizes and times, and of how patches are taken from them."""
         index = self.task.index
