@@ -7,6 +7,7 @@ import hashlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +20,23 @@ _LOOKED_AT = 64  # images whose size is looked up for records
 
 def load_image(path: Path, image_px: int) -> np.ndarray:
     """(image_px, image_px, 3) uint8: the largest centred square of the image, resampled once (bicubic, antialiased)."""
-    try:
-        with Image.open(path) as file:
-            image = file.convert("RGB")
-    except (UnidentifiedImageError, OSError) as error:  # Pillow's ways to say "not an image" and "truncated"
-        raise UserError(f"{path} cannot be decoded ({error}). Mend it, or take its row out of the labels.") from error
+    with _opened(path) as file:
+        image = file.convert("RGB")
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     box = (left, top, left + side, top + side)
     if side == image_px:  # nothing to resample: whole pixels, whatever the parity of the margin
         return np.asarray(image.crop(tuple(int(edge) for edge in box)))
     return np.asarray(image.resize((image_px, image_px), Image.Resampling.BICUBIC, box=box))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    try:
+        with Image.open(path) as file:
+            yield file
+    except (UnidentifiedImageError, OSError) as error:  # Pillow's ways to say "not an image" and "truncated"
+        raise UserError(f"{path} cannot be decoded ({error}). Mend it, or take its row out of the labels.") from error
 
 
 def array_batches(images_NHWC: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
@@ -77,7 +84,7 @@ class ImageFiles:
         some = np.linspace(0, len(self.paths) - 1, min(_LOOKED_AT, len(self.paths))).round().astype(int)
         sides = []
         for row in some:
-            with Image.open(self.paths[row]) as file:
+            with _opened(self.paths[row]) as file:
                 sides.append(min(file.size))
         return [min(sides), max(sides)]
 

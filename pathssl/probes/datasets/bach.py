@@ -1,13 +1,11 @@
 """BACH: breast microscopy images of four classes (ICIAR 2018, Aresta et al. 2019), in the split of eva and arXiv 2404.15217."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
 
-from pathssl.errors import UserError
-from pathssl.probes.datasets.published import Published, scored_on
+from pathssl.probes.datasets.published import Counts, Published, scored_on
 from pathssl.probes.task import Task
 
 BACH = Published(
@@ -27,11 +25,11 @@ _PER_CLASS = 100
 TRAIN = ((0, 41), (59, 60), (90, 139), (169, 240), (258, 260), (273, 345), (368, 400))
 
 
-def bach_task(*, path: str, counts: Mapping[str, int] | None, scored: str, **settings) -> Task:
+def bach_task(*, path: str, counts: Counts | None, scored: str, **settings) -> Task:
     """The task of `path`/ICIAR2018_BACH_Challenge/Photos/<class>/*.tif; counts, scored: see published.py, the rest: see `Task`."""
     folder = BACH.root(path)
     photos = BACH.part(folder, "ICIAR2018_BACH_Challenge", "Photos")
-    files = [file for name in BACH.classes for file in sorted(BACH.part(photos, name).glob("*.tif"))]
+    files = BACH.files(photos, "*.tif")
     rows = pd.DataFrame(
         {
             "path": [file.relative_to(folder).as_posix() for file in files],
@@ -49,8 +47,6 @@ def _split(file: Path) -> str:
     label = file.parent.name
     found = re.fullmatch(rf"{_FIRST[label]}(\d{{3}})", file.stem)
     if not found or not 1 <= int(found[1]) <= _PER_CLASS:
-        raise UserError(
-            f"{file} does not belong there: {label} has {_FIRST[label]}001.tif to {_FIRST[label]}100.tif. {BACH.how()}"
-        )
+        raise BACH.astray(file, f"{label} has {_FIRST[label]}001.tif to {_FIRST[label]}100.tif")
     number = BACH.classes.index(label) * _PER_CLASS + int(found[1]) - 1
     return "train" if any(first <= number < end for first, end in TRAIN) else "val"

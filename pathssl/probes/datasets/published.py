@@ -9,6 +9,8 @@ import pandas as pd
 from pathssl.errors import UserError
 
 SCORED = ("val", "test")
+# Images in each split, or in each class of it.
+Counts = Mapping[str, int | Mapping[str, int]]
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,36 @@ class Published:
             raise UserError(f"{self.name} is not whole: {'/'.join(names)} is not in {folder}. {self.how()}")
         return path
 
+    def files(self, folder: Path, pattern: str) -> list[Path]:
+        """What matches in each class's own folder of `folder`, class after class; UserError where one lacks or is of no class."""
+        by_class = [sorted(self.part(folder, name).glob(pattern)) for name in self.classes]
+        for path in sorted(folder.iterdir()):
+            if path.is_dir() and path.name not in self.classes and not path.name.startswith("."):
+                raise self.astray(path, f"its classes are {', '.join(self.classes)}")
+        return [file for files in by_class for file in files]
+
+    def astray(self, path: Path, belongs: str) -> UserError:
+        """The error that says so; `belongs` what would be right there."""
+        return UserError(f"{path} does not belong there: {belongs}. {self.how()}")
+
     def how(self) -> str:
         """A sentence for those who do not have it."""
         return f"It is to be had from {self.obtain}."
 
-    def check_counts(self, rows: pd.DataFrame, counts: Mapping[str, int] | None, folder: Path) -> None:
+    def check_counts(self, rows: pd.DataFrame, counts: Counts | None, folder: Path) -> None:
         """UserError where `rows` (label, split) are not as many in each split as published; None compares nothing."""
         if counts is None:
             return
-        found = rows["split"].value_counts().to_dict()
+        wanted: dict[str, int] = {}
+        for name, of in counts.items():
+            wanted |= {f"{name}/{label}": n for label, n in of.items()} if isinstance(of, Mapping) else {name: of}
+        by_class = rows["split"].isin([name for name, of in counts.items() if isinstance(of, Mapping)])
+        parts = rows["split"].mask(by_class, rows["split"] + "/" + rows["label"]) if by_class.any() else rows["split"]
+        found = parts.value_counts().to_dict()
         wrong = {
-            name: (found.get(name, 0), counts.get(name, 0))
-            for name in dict.fromkeys([*counts, *found])
-            if found.get(name, 0) != counts.get(name, 0)
+            name: (found.get(name, 0), wanted.get(name, 0))
+            for name in dict.fromkeys([*wanted, *found])
+            if found.get(name, 0) != wanted.get(name, 0)
         }
         if not wrong:
             return
@@ -68,14 +87,14 @@ class Published:
         )
 
 
-def scored_on(rows: pd.DataFrame, scored: str) -> pd.DataFrame:
-    """`rows` of a dataset published in two parts, train and val, where val is what is scored.
+def scored_on(rows: pd.DataFrame, scored: str, part: str = "val") -> pd.DataFrame:
+    """`rows` of a dataset published in two parts, train and `part`, where `part` is what is scored.
 
     scored=val: settings are chosen and results reported on the same images, as eva and arXiv 2404.15217 do, which flatters. scored=test:
-    the published val is test, and validation is taken out of train (see `Task`).
+    `part` is test, and validation is taken out of train (see `Task`).
     """
     if scored not in SCORED:
         raise UserError(
             f"scored={scored}: val (as published: chosen and reported on the same images) or test (validation taken from train)."
         )
-    return rows.replace({"split": {"val": scored}})
+    return rows.replace({"split": {part: scored}})

@@ -1,0 +1,44 @@
+"""CRC: nine tissues of colorectal cancer, NCT-CRC-HE-100K and CRC-VAL-HE-7K (Kather et al. 2018), in the split of eva."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+from pathssl.probes.datasets.published import Counts, Published, scored_on
+from pathssl.probes.task import Task
+
+CRC = Published(
+    name="CRC",
+    classes=("ADI", "BACK", "DEB", "LYM", "MUC", "MUS", "NORM", "STR", "TUM"),
+    mpp=0.5,
+    obtain="https://zenodo.org/records/1214456 (NCT-CRC-HE-100K.zip and CRC-VAL-HE-7K.zip, both to be unpacked)",
+)
+# The folder of each split, and what stands between class and letters in the names of its files, by which each image tells where it is from.
+_FOLDERS = {"train": ("NCT-CRC-HE-100K", ""), "val": ("CRC-VAL-HE-7K", "TCGA-")}
+
+
+def crc_task(*, path: str, counts: Counts | None, scored: str, **settings) -> Task:
+    """The task of `path`/NCT-CRC-HE-100K/<class>/*.tif and `path`/CRC-VAL-HE-7K; counts, scored: see published.py, the rest: see `Task`.
+
+    Names tell no patients, so there are no groups: of what scored=test takes out of train as validation, patients may be in train too.
+    """
+    folder = CRC.root(path)
+    rows = pd.DataFrame(
+        [
+            {"path": file.relative_to(folder).as_posix(), "label": _label(file, infix), "split": split}
+            for split, (name, infix) in _FOLDERS.items()
+            for file in CRC.files(CRC.part(folder, name), "*.tif")
+        ],
+        columns=["path", "label", "split"],
+    )
+    CRC.check_counts(rows, counts, folder)
+    source = f"{CRC.name} in {folder}"
+    return Task(scored_on(rows, scored), folder=folder, source=source, classes=CRC.classes, mpp=CRC.mpp, **settings)
+
+
+def _label(file: Path, infix: str) -> str:
+    label = file.parent.name
+    if not re.fullmatch(rf"{label}-{infix}[A-Z]{{8}}", file.stem):
+        raise CRC.astray(file, f"{'/'.join(file.parts[-3:-1])} has {label}-{infix} and eight letters")
+    return label
