@@ -34,39 +34,30 @@ VAL |= {"15792", "16875", "3909", "5287", "16716", "2773", "5695"}
 def breakhis_task(*, path: str, counts: Counts | None, scored: str, **settings) -> Task:
     """The task of `path`/BreaKHis_v1/histology_slides/breast, of its images at 40X; counts, scored: see published.py, the rest: see `Task`.
 
-    Its files are <benign|malignant>/SOB/<type>/SOB_B_TA_14-4659/40X/SOB_B_TA-14-4659-40-001.png, where 4659 is the patient: the group.
+    Its files are <benign|malignant>/SOB/<type>/SOB_B_TA_14-4659/40X/SOB_B_TA-14-4659-40-001.png, where 4659 is the patient. Groups are
+    called by the patient's folder: a number alone might be somebody's slide too.
     """
     folder = BREAKHIS.root(path)
     breast = BREAKHIS.part(folder, "BreaKHis_v1", "histology_slides", "breast")
     for name in BREAKHIS.classes:
         BREAKHIS.part(breast, *_TYPES[name].split("/"))
-    found = [(file, *_parse(file, breast)) for file in sorted(breast.glob("**/40X/*.png"))]
-    rows = pd.DataFrame(
-        [
-            {
-                "path": file.relative_to(folder).as_posix(),
-                "label": label,
-                "split": "val" if patient in VAL else "train",
-                "group": patient,
-            }
-            for file, label, patient in found
-            if label in BREAKHIS.classes
-        ],
-        columns=["path", "label", "split", "group"],
-    )
+    found = [_row(file, folder, breast) for file in sorted(breast.glob("**/40X/*.png"))]
+    rows = pd.DataFrame(found, columns=["path", "label", "split", "group"])
+    rows = rows[rows["label"].isin(BREAKHIS.classes)]
     BREAKHIS.check_counts(rows, counts, folder)
     rows, source = scored_on(rows, scored), f"{BREAKHIS.name} in {folder}"
     return Task(rows, folder=folder, source=source, classes=BREAKHIS.classes, mpp=BREAKHIS.mpp, **settings)
 
 
-def _parse(file: Path, breast: Path) -> tuple[str, str]:
-    """Type and patient by a file's name, which its folders must repeat."""
+def _row(file: Path, folder: Path, breast: Path) -> dict[str, str]:
+    """Label, split and group by a file's name, which its folders must repeat."""
     found = re.fullmatch(r"(SOB_[BM]_([A-Z]+))-(\d\d-([0-9A-Z]+))-40-\d{3}", file.stem)
     if not found or found[2] not in _TYPES:
         raise BREAKHIS.astray(
             file, f"names are as SOB_B_TA-14-4659-40-001.png, with one of the types {', '.join(_TYPES)}"
         )
-    place = f"{_TYPES[found[2]]}/{found[1]}_{found[3]}/40X"
+    group, split = f"{found[1]}_{found[3]}", "val" if found[4] in VAL else "train"
+    place = f"{_TYPES[found[2]]}/{group}/40X"
     if file.parent.relative_to(breast).as_posix() != place:
         raise BREAKHIS.astray(file, f"by its name its place is {place}")
-    return found[2], found[4]
+    return {"path": file.relative_to(folder).as_posix(), "label": found[2], "split": split, "group": group}

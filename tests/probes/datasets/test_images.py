@@ -7,6 +7,7 @@ from pathlib import Path
 import miniatures
 import numpy as np
 import pytest
+import yaml
 
 from pathssl.errors import UserError
 from pathssl.probes.datasets.bracs import bracs_task
@@ -17,6 +18,7 @@ from pathssl.probes.datasets.mhist import mhist_task
 
 IMAGES = {"image_px": 16, "val_fraction": 0.2, "threads": 2, "cache_mib": 10}
 CRC, BRACS = miniatures.CRC_CLASSES, miniatures.BRACS_CLASSES
+CONF = Path(__file__).parents[3] / "conf" / "task"
 BREAST = "BreaKHis_v1/histology_slides/breast"
 ROIS = "BRACS_RoI/latest_version"
 
@@ -106,6 +108,23 @@ def test_each_has_its_classes_in_their_order_and_its_splits(name, splits, writte
     assert [len(batch) for batch in task.batches(1000)] == [len(task)]
 
 
+@pytest.mark.parametrize(
+    ("name", "totals"),
+    [  # as eva's dataset classes have them
+        ("crc", {"train": 100000, "val": 7180}),
+        ("mhist", {"train": 2175, "test": 977}),
+        ("breakhis", {"train": 1132, "val": 339}),
+        ("bracs", {"train": 3657, "val": 312, "test": 570}),
+        ("gleason", {"train": 15303, "val": 2482, "test": 4967}),
+    ],
+)
+def test_the_config_has_the_published_counts_of_every_class(name, totals):
+    counts = yaml.safe_load((CONF / f"{name}.yaml").read_text())["counts"]
+    by_class = {split: of for split, of in counts.items() if isinstance(of, dict)}
+    assert {split: sum(of.values()) if split in by_class else of for split, of in counts.items()} == totals
+    assert all(tuple(of) == EVERY[name].classes for of in by_class.values()) and (by_class or name == "gleason")
+
+
 def test_crc_takes_classes_from_folders(written):
     task = EVERY["crc"].open(written["crc"])
     assert [task.classes[k] for k in task.labels_N] == [path.split("/")[1] for path in task.ids_N]
@@ -131,7 +150,7 @@ def test_breakhis_is_split_by_patient_and_takes_four_types_at_40x(written):
     assert all("-40-" in path and "/40X/" in path for path in task.ids_N)
     val = task.splits_N == "val"
     assert len(set(task.groups_N)) == 64 and len(set(task.groups_N[val])) == 14
-    of = dict(zip(task.groups_N.tolist(), task.splits_N.tolist(), strict=True))
+    of = {group.split("-")[1]: split for group, split in zip(task.groups_N, task.splits_N, strict=True)}
     assert (of["16184"], of["16184CD"], of["21998EF"], of["9461"]) == ("train", "val", "val", "train")
     kinds = {path.split("/")[5]: task.classes[k] for path, k in zip(task.ids_N, task.labels_N, strict=True)}
     assert kinds == {"tubular_adenoma": "TA", "mucinous_carcinoma": "MC", "fibroadenoma": "F", "ductal_carcinoma": "DC"}
