@@ -14,20 +14,20 @@ CRC = Published(
     mpp=0.5,
     obtain="https://zenodo.org/records/1214456 (NCT-CRC-HE-100K.zip and CRC-VAL-HE-7K.zip, both to be unpacked)",
 )
-# The folder of each split, and what stands between class and letters in the names of its files, by which each image tells where it is from.
-_FOLDERS = {"train": ("NCT-CRC-HE-100K", ""), "val": ("CRC-VAL-HE-7K", "TCGA-")}
+_FOLDERS = {"train": "NCT-CRC-HE-100K", "val": "CRC-VAL-HE-7K"}
 
 
 def crc_task(*, path: str, counts: Counts | None, scored: str, **settings) -> Task:
     """The task of `path`/NCT-CRC-HE-100K/<class>/*.tif and `path`/CRC-VAL-HE-7K; counts, scored: see published.py, the rest: see `Task`.
 
-    Names tell no patients, so there are no groups: of what scored=test takes out of train as validation, patients may be in train too.
+    Names tell the class, but neither patient nor part. So there are no groups: patients of what scored=test takes out of train as validation
+    may be in train too; and images that swap parts within a class are not found.
     """
     folder = CRC.root(path)
     rows = pd.DataFrame(
         [
-            {"path": file.relative_to(folder).as_posix(), "label": _label(file, infix), "split": split}
-            for split, (name, infix) in _FOLDERS.items()
+            {"path": file.relative_to(folder).as_posix(), "label": _label(file), "split": split}
+            for split, name in _FOLDERS.items()
             for file in CRC.files(CRC.part(folder, name), "*.tif")
         ],
         columns=["path", "label", "split"],
@@ -37,8 +37,8 @@ def crc_task(*, path: str, counts: Counts | None, scored: str, **settings) -> Ta
     return Task(scored_on(rows, scored), folder=folder, source=source, classes=CRC.classes, mpp=CRC.mpp, **settings)
 
 
-def _label(file: Path, infix: str) -> str:
+def _label(file: Path) -> str:
     label = file.parent.name
-    if not re.fullmatch(rf"{label}-{infix}[A-Z]{{8}}", file.stem):
-        raise CRC.astray(file, f"{'/'.join(file.parts[-3:-1])} has {label}-{infix} and eight letters")
+    if not re.fullmatch(rf"{label}-(TCGA-)?[A-Z]{{8}}", file.stem):
+        raise CRC.astray(file, f"{'/'.join(file.parts[-3:-1])} has {label}- or {label}-TCGA- and eight letters")
     return label
