@@ -20,8 +20,8 @@ _FOLDERS = {"train": "NCT-CRC-HE-100K", "val": "CRC-VAL-HE-7K"}
 def crc_task(*, path: str, counts: Counts | None, scored: str, **settings) -> Task:
     """The task of `path`/NCT-CRC-HE-100K/<class>/*.tif and `path`/CRC-VAL-HE-7K; counts, scored: see published.py, the rest: see `Task`.
 
-    Names tell the class, but neither patient nor part. So there are no groups: patients of what scored=test takes out of train as validation
-    may be in train too; and images that swap parts within a class are not found.
+    Names tell the class, but neither patient nor part. So there are no groups: patients of the validation that scored=test takes
+    out of train may be in train too; and images that swap parts within a class are not found.
     """
     folder = CRC.root(path)
     rows = pd.DataFrame(
