@@ -103,7 +103,8 @@ def test_the_verdict_gives_difference_interval_and_their_source(tmp_path):
             rewrite(folder / arm / f"seed{seed}", 200, value)
     study, table = compared(folder)
     # s^2 = (0.005 + 0.0072) / 2, half width t(0.975, 2) s = 4.302653 * 0.0781025 = 0.33605
-    sentence = "teacher=m0.99 − teacher=m0.9: +0.020 [−0.316, +0.356] (95 %, Student t over 2 seeds, pooled)"
+    # p: with 2 degrees of freedom 1 - t / sqrt(2 + t^2), of t = 0.02 / 0.0781025
+    sentence = "teacher=m0.99 − teacher=m0.9: +0.020 [−0.316, +0.356] (95 %, Student t over 2 seeds, pooled; p = 0.82)"
     answers = comparison.verdicts(table)
     assert answers[0].sentence == f"{sentence}: cannot be told apart"
     headline = "teacher=m0.99 and teacher=m0.9 cannot be told apart in balanced accuracy."
