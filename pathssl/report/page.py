@@ -16,7 +16,6 @@ from pathssl.report.comparison import (
     compare_all,
     gain_sentence,
     headline,
-    p_text,
     reach,
     verdicts,
     why_no_interval,
@@ -107,7 +106,7 @@ def _answers(comparison: Comparison, answers: list[Verdict], styles: dict[str, i
             "verdict": answer,
             "numbers": words.change(answer.difference, digits),
             "chart": charts.difference_chart(scale, answer.difference, styles[answer.arm], digits),
-            "p": p_text(answer.difference) if answer.difference.p is not None else "",
+            "p": "" if answer.difference.p is None else f"p {words.probability(answer.difference.adjusted)}",
         }
         for answer in mine
     ]
