@@ -1,12 +1,13 @@
 """The arms of a study side by side: last value, step 0, gain, difference to the baseline, and the verdict in words."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pathssl.report import words
 from pathssl.report.leaks import MARK
-from pathssl.report.statistics import Estimate, Spread, difference, mean, pooled_spread
+from pathssl.report.statistics import ALPHA, POWER, Estimate, Spread, detectable, difference, mean, pooled_spread
+from pathssl.report.statistics import family as together
 from pathssl.report.study import Run, Study, leaked
 
 LEVEL = 0.95
@@ -54,6 +55,7 @@ class Comparison:
 class Verdict:
     """One sentence of the answer. `outcome` is higher, lower, same (cannot be told apart) or open (no interval)."""
 
+    key: str
     arm: str
     baseline: str
     difference: Estimate
@@ -84,8 +86,22 @@ def choose_reading(study: Study) -> Reading:
     return Reading(runs, patches, True, sentence)
 
 
+def compare_all(study: Study, reading: Reading) -> list[Comparison]:
+    """The arms in every metric of the study; the differences of its family are told from zero together."""
+    compared = [compare(study, key, reading) for key in study.metrics]
+    mine = [one for one in compared if one.key in study.family]
+    found = iter(together([row.difference for one in mine for row in one.rows if row.difference]))
+    corrected = {
+        one.key: replace(
+            one, rows=[replace(row, difference=next(found)) if row.difference else row for row in one.rows]
+        )
+        for one in mine
+    }
+    return [corrected.get(one.key, one) for one in compared]
+
+
 def compare(study: Study, key: str, reading: Reading) -> Comparison:
-    """The arms in metric `key`, with the variance between seeds pooled over all arms."""
+    """The arms in metric `key`, each difference by itself, with the variance between seeds pooled over all arms."""
     values: dict[str, dict[int, float]] = {arm: {} for arm in study.arms}
     nulls: dict[str, dict[int, float]] = {arm: {} for arm in study.arms}
     for run, patches in zip(reading.runs, reading.patches, strict=True):
@@ -129,17 +145,20 @@ def _verdict(comparison: Comparison, row: Row) -> Verdict:
     elif found.told_apart:
         outcome = "higher" if found.value > 0 else "lower"
         ending = f"{row.arm} is {outcome}"
+    elif found.family > 1 and not found.low <= 0 <= found.high:
+        outcome, ending = "same", f"cannot be told apart among {found.family} differences"
     else:
         outcome, ending = "same", "cannot be told apart"
-    basis = f" ({basis_of(comparison)})" if found.low is not None else ""
+    basis = f" ({basis_of(comparison)}; {p_text(found)})" if found.low is not None else ""
     numbers = words.change(found, digits)
     sentence = f"{row.arm} − {comparison.baseline}: {numbers}{basis}: {ending}"
-    return Verdict(row.arm, comparison.baseline, found, outcome, ending, sentence)
+    return Verdict(comparison.key, row.arm, comparison.baseline, found, outcome, ending, sentence)
 
 
 def headline(study: Study, answers: list[Verdict]) -> str | None:
-    """The whole answer in one sentence; None where there is nothing to compare."""
-    sentence = _headline(study, answers) if answers else None
+    """What the primary metric says, in one sentence; None where there is nothing to compare."""
+    mine = [answer for answer in answers if answer.key == study.primary]
+    sentence = _headline(study, mine) if mine else None
     return f"{sentence[:-1]}, {MARK}." if sentence and leaked(study, study.primary) else sentence
 
 
@@ -163,6 +182,13 @@ def _headline(study: Study, answers: list[Verdict]) -> str:
     return f"{len(told)} of {len(answers)} arms can be told apart from {baseline} in {measure}: {', '.join(found)}."
 
 
+def p_text(difference: Estimate) -> str:
+    """Its p, and by Holm where it is one of several, in words."""
+    if difference.family == 1:
+        return f"p {words.probability(difference.p)}"
+    return f"p {words.probability(difference.adjusted)} by Holm among {difference.family} differences"
+
+
 def basis_of(comparison: Comparison) -> str:
     """Where the intervals of a metric come from, such as "95 %, Student t over 2 seeds, pooled"."""
     counts = sorted({len(row.values) for row in comparison.rows if row.values})
@@ -171,17 +197,28 @@ def basis_of(comparison: Comparison) -> str:
 
 
 def reach(comparison: Comparison) -> str | None:
-    """How large a difference this study's intervals need to see, in words; None without intervals."""
-    differences = [row.difference for row in comparison.rows if row.difference and row.difference.low is not None]
-    if not differences:
+    """How large a difference this study is able to see, in words; None without intervals."""
+    rows = [row for row in comparison.rows if row.difference and row.difference.low is not None]
+    if not rows:
         return None
-    widest = max(found.high - found.value for found in differences)
+    digits, spread = comparison.digits, comparison.spread
+    widest = max(row.difference.high - row.difference.value for row in rows)
+    least = max(minimum_detectable(comparison, row) for row in rows)
+    among = f" (by Holm among {rows[0].difference.family})" if rows[0].difference.family > 1 else ""
     return (
-        f"The variance is measured with {words.plural(comparison.spread.df, 'degree')} of freedom. The interval of a "
-        f"difference in {words.full_title(comparison.key)} is ± {words.number(widest, comparison.digits)}, which is "
-        f"{widest / comparison.spread.sd:.1f} standard deviations between seeds: a smaller difference cannot be told "
-        "from noise here. More seeds are the remedy."
+        f"The variance is measured with {words.plural(spread.df, 'degree')} of freedom. The interval of a "
+        f"difference in {words.full_title(comparison.key)} is ± {words.number(widest, digits)}, which is "
+        f"{widest / spread.sd:.1f} standard deviations between seeds. A true difference of {words.number(least, digits)} or more would be "
+        f"found{among} in {100 * POWER:.0f} of 100 such studies; a smaller one is likely to stay unseen. More seeds are the remedy."
     )
+
+
+def minimum_detectable(comparison: Comparison, row: Row) -> float:
+    """The difference between this arm and the baseline that such a study finds with POWER, were its spread the true one."""
+    base = next(one for one in comparison.rows if one.arm == comparison.baseline)
+    inverse_n = 1 / len(row.values) + 1 / len(base.values)
+    alpha = ALPHA / (row.difference.family if row.difference else 1)
+    return detectable(inverse_n, comparison.spread.df, alpha) * comparison.spread.sd
 
 
 def why_no_interval(spread: Spread) -> str:

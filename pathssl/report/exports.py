@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pathssl.records import NULLS
 from pathssl.report import words
-from pathssl.report.comparison import Comparison, Reading, Verdict
+from pathssl.report.comparison import Comparison, Reading, Row, Verdict, minimum_detectable
 from pathssl.report.coverage import Account
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable
@@ -26,11 +26,21 @@ def arms_csv(study: Study, comparisons: list[Comparison]) -> str:
             line = {"metric": comparison.key, "arm": row.arm, "seeds": len(row.values)}
             line |= _columns("last", row.last) | {"step0": row.step0} | _columns("gain", row.gain)
             line |= {"baseline": comparison.baseline} | _columns("difference", row.difference)
+            line |= (
+                {"p": row.difference.p, "p_holm": row.difference.adjusted}
+                if row.difference
+                else {"p": None, "p_holm": None}
+            )
+            line |= {"minimum_detectable": minimum_detectable(comparison, row) if _tested(row) else None}
             line["told_apart"] = row.difference.told_apart if row.difference else None
             line |= {"pooled_sd": comparison.spread.sd, "degrees_of_freedom": comparison.spread.df}
             line |= {"tested_on_training": leaked(study, comparison.key)}
             lines.append(line)
     return csv_text(lines)
+
+
+def _tested(row: Row) -> bool:
+    return row.difference is not None and row.difference.low is not None
 
 
 def _columns(name: str, estimate: Estimate | None) -> dict[str, float | None]:
@@ -126,12 +136,9 @@ def markdown(
     lines = [f"# {_plain(study.name)}", ""]
     if study.question:
         lines += [_plain(study.question), ""]
-    if comparisons:
-        lines += [
-            f"**{words.title(study.primary)}** ({words.context(study.primary)}){_mark(study, study.primary)}:",
-            "",
-        ]
-    lines += [f"- {_plain(verdict.sentence)}" for verdict in answers]
+    for key in study.family:
+        lines += [f"**{words.title(key)}** ({words.context(key)}){_mark(study, key)}:", ""]
+        lines += [f"- {_plain(verdict.sentence)}" for verdict in answers if verdict.key == key]
     lines += [f"- {gain}"] if gain else []
     lines += [
         "",

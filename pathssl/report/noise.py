@@ -11,7 +11,7 @@ from pathssl.errors import UserError
 from pathssl.report import words
 from pathssl.report.comparison import LEVEL, choose_reading, compare
 from pathssl.report.leaks import MARK
-from pathssl.report.statistics import ALPHA, POWER, Spread, detectable, sd_interval, seeds_needed
+from pathssl.report.statistics import ALPHA, POWER, Spread, detectable, sd_interval, seeds_needed, two_arms
 from pathssl.report.study import Study, leaked, read_study
 
 SEEDS = (3, 5, 10)
@@ -52,7 +52,7 @@ def measure_noise(folder: Path, metrics: Sequence[str], differences: Sequence[fl
     for key in metrics or study.metrics:
         spread = compare(study, key, reading).spread
         low, high = sd_interval(spread, LEVEL) if spread.known else (None, None)
-        shown = {n: detectable(n) * spread.sd for n in SEEDS} if spread.known else {}
+        shown = {n: detectable(*two_arms(n)) * spread.sd for n in SEEDS} if spread.known else {}
         needed = {size: seeds_needed(size / spread.sd) for size in differences} if spread.known else {}
         found.append(Noise(key, spread, low, high, shown, needed, _probe_sd(study, key), leaked(study, key)))
     return found

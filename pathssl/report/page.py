@@ -13,7 +13,7 @@ from pathssl.report.comparison import (
     Verdict,
     basis_of,
     choose_reading,
-    compare,
+    compare_all,
     gain_sentence,
     headline,
     reach,
@@ -39,8 +39,8 @@ def write_report(folder: Path) -> Path:
     """
     study = read_study(folder)
     reading = choose_reading(study)
-    comparisons = [compare(study, key, reading) for key in study.metrics]
-    answers = verdicts(comparisons[0]) if comparisons else []
+    comparisons = compare_all(study, reading)
+    answers = [answer for one in comparisons if one.key in study.family for answer in verdicts(one)]
     gain = gain_sentence(comparisons[0]) if comparisons else None
     slides = account(study, reading.runs)
     nulls = null_tables(study, reading)
@@ -73,8 +73,8 @@ def _page(
         reading=reading,
         styles=styles,
         state=tables.state_counts(study),
-        answers=_answers(answers, comparisons, styles),
-        basis=basis_of(comparisons[0]) if comparisons else "",
+        answered=[_answers(one, answers, styles) for one in comparisons if one.key in study.family],
+        family=len(answers),
         gain=gain,
         level=f"{100 * LEVEL:.0f} %",
         reach=reach(comparisons[0]) if comparisons else None,
@@ -96,20 +96,22 @@ def _page(
     )
 
 
-def _answers(answers: list[Verdict], comparisons: list[Comparison], styles: dict[str, int]) -> list[dict]:
-    """Each verdict with its picture; all share one scale that holds zero."""
-    if not answers:
-        return []
-    scale = _scale([answer.difference for answer in answers], [0.0], 260)
-    digits = comparisons[0].digits
-    return [
+def _answers(comparison: Comparison, answers: list[Verdict], styles: dict[str, int]) -> dict:
+    """A metric's verdicts, each with its picture; all share one scale that holds zero."""
+    mine = [answer for answer in answers if answer.key == comparison.key]
+    scale = _scale([answer.difference for answer in mine], [0.0], 260) if mine else None
+    digits = comparison.digits
+    shown = [
         {
             "verdict": answer,
             "numbers": words.change(answer.difference, digits),
             "chart": charts.difference_chart(scale, answer.difference, styles[answer.arm], digits),
+            "p": "" if answer.difference.p is None else f"p {words.probability(answer.difference.adjusted)}",
         }
-        for answer in answers
+        for answer in mine
     ]
+    basis, spread = basis_of(comparison), _spread(comparison)
+    return {"key": comparison.key, "answers": shown, "basis": basis, "spread": spread}
 
 
 def _arms_table(comparison: Comparison, styles: dict[str, int]) -> dict:

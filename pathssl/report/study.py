@@ -67,6 +67,7 @@ class Study:
     baseline: str
     metrics: list[str]
     primary: str | None
+    family: list[str]  # metrics whose differences are told from zero together: the verdicts are of these
     notices: list[str] = field(default_factory=list)
     leaks: frozenset[str] = frozenset()  # tasks of which a run found something among what it was trained on
 
@@ -106,6 +107,8 @@ def read_study(folder: Path) -> Study:
     primary = asked.get("primary")
     if primary in measured:
         metrics = [primary, *(key for key in metrics if key != primary)]
+    family = [key for key in asked.get("family") or [] if key in measured] or metrics[:1]
+    metrics += [key for key in family if key not in metrics]
     commits = {(run.environment or {}).get("commit") for run in runs} - {None}
     if len(commits) > 1:
         notices.append(f"The runs come from {len(commits)} commits of the code; see “Runs and how to repeat them”.")
@@ -121,6 +124,7 @@ def read_study(folder: Path) -> Study:
         baseline=baseline or arms[0],
         metrics=metrics,
         primary=metrics[0] if metrics else None,
+        family=family,
         notices=notices,
     )
 

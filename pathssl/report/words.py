@@ -70,6 +70,11 @@ def change(estimate: "Estimate", digits: int) -> str:
     return _bracketed(estimate, signed, digits)
 
 
+def probability(p: float) -> str:
+    """With its sign, as in "= 0.031" and "< 0.001"."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"
+
+
 def count(value: float) -> str:
     """A whole number with thin spaces: 12 800."""
     return f"{value:,.0f}".replace(",", "\u202f")

@@ -103,7 +103,8 @@ def test_the_verdict_gives_difference_interval_and_their_source(tmp_path):
             rewrite(folder / arm / f"seed{seed}", 200, value)
     study, table = compared(folder)
     # s^2 = (0.005 + 0.0072) / 2, half width t(0.975, 2) s = 4.302653 * 0.0781025 = 0.33605
-    sentence = "teacher=m0.99 − teacher=m0.9: +0.020 [−0.316, +0.356] (95 %, Student t over 2 seeds, pooled)"
+    # p: with 2 degrees of freedom 1 - t / sqrt(2 + t^2), of t = 0.02 / 0.0781025
+    sentence = "teacher=m0.99 − teacher=m0.9: +0.020 [−0.316, +0.356] (95 %, Student t over 2 seeds, pooled; p = 0.82)"
     answers = comparison.verdicts(table)
     assert answers[0].sentence == f"{sentence}: cannot be told apart"
     headline = "teacher=m0.99 and teacher=m0.9 cannot be told apart in balanced accuracy."
@@ -136,3 +137,27 @@ def test_the_gain_over_step_0_is_told_for_all_runs_and_says_if_one_fell_below(tm
     _, table = compared(folder)
     sentence = comparison.gain_sentence(table)
     assert "by +0.062 on average over 4 runs (from −0.050 to +0.100; 1 of them fell below its own step 0)" in sentence
+
+
+def test_what_alone_would_be_found_may_not_be_among_several(tmp_path):
+    arms = {f"teacher=m0.{k}": 0.0 for k in (9, 99, 995, 996)}
+    folder = write_study(tmp_path / "demo", arms, seeds=3, report=DEMO)
+    means = (0.700, 0.700, 0.700, 0.7235)
+    for arm, mean in zip(arms, means, strict=True):
+        for seed, shift in enumerate((-0.01, 0.0, 0.01)):
+            rewrite(folder / arm / f"seed{seed}", 200, mean + shift)
+    study = read_study(folder)
+    (primary, *others) = comparison.compare_all(study, comparison.choose_reading(study))
+    # s = 0.01, so t = 0.0235 / (0.01 sqrt(2 / 3)) = 2.878 with 8 degrees of freedom: p 0.0206, which times 3 is above 0.05.
+    (answer,) = [one for one in comparison.verdicts(primary) if one.arm == "teacher=m0.996"]
+    assert answer.difference.low > 0 and answer.outcome == "same"
+    assert answer.difference.p == pytest.approx(0.0206, abs=1e-4)
+    assert answer.difference.adjusted == pytest.approx(3 * answer.difference.p)
+    assert answer.sentence.endswith("p = 0.062 by Holm among 3 differences): cannot be told apart among 3 differences")
+    assert all(row.difference.adjusted is None for one in others for row in one.rows if row.difference)
+    asked = DEMO | {"family": [ACCURACY, "unsupervised/rankme"]}
+    folder = write_study(tmp_path / "two", arms, seeds=3, report=asked)
+    study = read_study(folder)
+    compared = comparison.compare_all(study, comparison.choose_reading(study))
+    families = {one.key: {row.difference.family for row in one.rows if row.difference} for one in compared}
+    assert families[ACCURACY] == families["unsupervised/rankme"] == {6}

@@ -11,21 +11,21 @@ from scipy import stats
 from pathssl import records
 from pathssl.errors import UserError
 from pathssl.report.noise import measure_noise
-from pathssl.report.statistics import Spread, detectable, power_of, sd_interval, seeds_needed
+from pathssl.report.statistics import Spread, detectable, power_of, sd_interval, seeds_needed, two_arms
 
 
 def test_power_is_how_often_the_t_test_finds_the_difference():
     rng = np.random.default_rng(0)
     a, b = rng.normal(0, 1, (20_000, 4)), rng.normal(1.5, 1, (20_000, 4))
     found = stats.ttest_ind(a, b, axis=1).pvalue < 0.05
-    assert power_of(1.5, 4) == pytest.approx(found.mean(), abs=0.01)
+    assert power_of(1.5, *two_arms(4)) == pytest.approx(found.mean(), abs=0.01)
 
 
 def test_as_many_seeds_as_are_needed_are_enough_and_one_less_is_not():
     for effect in (0.5, 1.0, 2.0):
         n = seeds_needed(effect)
-        assert power_of(effect, n) >= 0.8 > power_of(effect, n - 1)
-        assert detectable(n) <= effect < detectable(n - 1)
+        assert power_of(effect, *two_arms(n)) >= 0.8 > power_of(effect, *two_arms(n - 1))
+        assert detectable(*two_arms(n)) <= effect < detectable(*two_arms(n - 1))
     assert seeds_needed(1.0) == 17  # Cohen's table
     assert seeds_needed(0.01) is None
 
@@ -51,7 +51,9 @@ def test_the_noise_of_a_study_is_its_pooled_sd(study):
     ]
     sd = np.mean([np.var(of, ddof=1) for of in values]) ** 0.5
     assert noise.spread.sd == pytest.approx(sd) and noise.spread.df == 4 and noise.low < sd < noise.high
-    assert noise.detectable[5] == pytest.approx(detectable(5) * sd) and noise.needed[0.01] == seeds_needed(0.01 / sd)
+    assert noise.detectable[5] == pytest.approx(detectable(*two_arms(5)) * sd) and noise.needed[0.01] == seeds_needed(
+        0.01 / sd
+    )
     assert noise.probe_sd is None
 
 

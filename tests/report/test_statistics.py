@@ -26,6 +26,23 @@ def test_with_two_arms_the_difference_is_the_classical_two_sample_t_interval():
     ours = statistics.difference(x, y, statistics.pooled_spread({"x": x, "y": y}), 0.9)
     theirs = stats.ttest_ind(x, y, equal_var=True).confidence_interval(0.9)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+    assert ours.p == pytest.approx(stats.ttest_ind(x, y, equal_var=True).pvalue)
+
+
+def test_a_family_is_told_from_zero_by_holm():
+    def with_p(p):
+        return statistics.Estimate(0.1, 0.01, 0.19, 3, p=p)
+
+    # By hand: ascending 0.005, 0.01, 0.03, 0.04 times 4, 3, 2, 1: 0.02, 0.03, 0.06, and 0.04 that may not fall below 0.06.
+    found = statistics.family(
+        [with_p(0.04), with_p(0.01), with_p(0.03), with_p(0.005), statistics.Estimate(0.1, None, None, 1)]
+    )
+    assert [one.adjusted for one in found[:4]] == pytest.approx([0.06, 0.03, 0.06, 0.02])
+    assert [one.told_apart for one in found] == [False, True, False, True, None]
+    assert [one.family for one in found] == [4, 4, 4, 4, 1]
+    (alone,) = statistics.family([with_p(0.04)])
+    assert alone.adjusted == 0.04 and alone.told_apart
+    assert statistics.family([with_p(0.6), with_p(0.7)])[0].adjusted == 1.0
 
 
 def test_an_arm_of_one_seed_borrows_the_spread_of_the_others():
@@ -47,18 +64,3 @@ def test_a_difference_whose_interval_holds_zero_cannot_be_told_apart():
     spread = statistics.pooled_spread(arms)
     assert statistics.difference(arms["b"], arms["a"], spread, 0.95).told_apart is False
     assert statistics.difference([1.5, 1.6], arms["a"], spread, 0.95).told_apart is True
-
-
-@pytest.mark.parametrize(("n_arms", "n_seeds"), [(2, 3), (5, 2)])
-@pytest.mark.slow
-def test_intervals_cover_the_truth_in_95_of_100_studies(n_arms, n_seeds):
-    studies = 2000
-    values = np.random.default_rng(20).normal(0.7, 0.02, (studies, n_arms, n_seeds))
-    means = differences = 0
-    for study in values:
-        spread = statistics.pooled_spread(dict(enumerate(study)))
-        estimate = statistics.mean(study[0], spread, 0.95)
-        means += estimate.low <= 0.7 <= estimate.high
-        differences += not statistics.difference(study[1], study[0], spread, 0.95).told_apart
-    assert 0.935 <= means / studies <= 0.965
-    assert 0.935 <= differences / studies <= 0.965
