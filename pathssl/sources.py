@@ -130,6 +130,8 @@ def _of_index(config: Mapping[str, Any]) -> dict[str, Any]:
         path, manifest = str(folder), str(folder / "manifest.csv")
     cache, shown = Path(config["cache_dir"]) / "index", sys.stderr.isatty()
     place = {"path": path, "cache": cache, "manifest": manifest, "mirrors": mirrors(config), "progress": shown}
+    if data["tcga"] is not None and not isinstance(data["tcga"], Mapping):
+        raise UserError(f"data.tcga={data['tcga']}: choose data=tcga, and what is wanted of it by data.tcga.kind.")
     place["tcga"] = None if data["tcga"] is None else data["tcga"]["kind"]
     return place | {"reader": data["reader"], **data["foreground"]}
 
@@ -174,14 +176,17 @@ class Data:
                 "No case is held out (there is only one, or data.held_out.fraction=0): RankMe and ODCorr use training slides."
             )
             self.held_out_slides = training
-        coarsest = Magnification(**config["magnification"]).end.max()
-        is_fine = index.mpp[training] <= COARSER * coarsest
+        is_fine = index.mpp[training] <= COARSER * _usable_at(config)
         # Not among those that are trained on, though no case of theirs is held out.
         self.too_coarse = training[~is_fine]
         fine = training[is_fine & (index.weight[training] > 0)]
         limit = settings["limit"]
         if len(fine):  # else the sampler has something to say
             training = fine[limited([index.paths[k] for k in fine], limit["slides"], limit["seed"])]
+        elif settings["usable_at_mpp"] is not None:
+            raise UserError(
+                f"data.usable_at_mpp={settings['usable_at_mpp']}: no slide is scanned finely enough for it."
+            )
         self.training_slides = training
         self.sampler = self.sampler_with()
         self.accepts = make(config["patch_filter"])
@@ -287,6 +292,16 @@ class Data:
             "too_coarse": [index.paths[k] for k in self.too_coarse],
             "quarantined": [[str(path), reason] for path, reason in index.quarantined],
         }
+
+
+def _usable_at(config: Mapping[str, Any]) -> float:
+    """The um per pixel for which a slide must be scanned finely enough to be trained on."""
+    given = config["data"]["usable_at_mpp"]
+    if given is None:
+        return Magnification(**config["magnification"]).end.max()
+    if isinstance(given, bool) or not isinstance(given, int | float) or given <= 0:
+        raise UserError(f"data.usable_at_mpp={given}: give um per pixel above 0, as in 0.25, or null.")
+    return given
 
 
 def draw_pictures(folder: Path, data: Data, views: MultiCrop) -> None:

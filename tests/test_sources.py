@@ -44,6 +44,17 @@ def test_a_limit_of_slides_is_nested_leaves_the_held_out_ones_alone_and_is_the_s
     assert two.describe()["training_slides"] == 2 and two.fingerprint == whole.fingerprint
 
 
+def test_all_arms_of_a_study_of_magnifications_may_have_the_same_slides(data):
+    # The cohort's slides are at 0.5 um per pixel.
+    assert len(data("magnification=10x").training_slides) > 0
+    with pytest.raises(UserError, match=r"data\.usable_at_mpp=0.25: no slide is scanned finely enough"):
+        data("magnification=10x", "data.usable_at_mpp=0.25")
+    same = data("magnification=10x", "data.usable_at_mpp=0.5").training_slides
+    assert same.tolist() == data("magnification=20x").training_slides.tolist()
+    with pytest.raises(UserError, match=r"data\.usable_at_mpp=fine: give um per pixel"):
+        data("data.usable_at_mpp=fine")
+
+
 def test_distinct_patches_are_limited_through_the_config_and_not_drawn_from_regions(data):
     draws = data("data.limit.patches=5", "data.limit.per=total").sampler.sample(0, np.arange(200))
     assert len(set(zip(draws.slide.tolist(), draws.x0.tolist(), draws.y0.tolist(), strict=True))) == 5

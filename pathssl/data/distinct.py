@@ -13,12 +13,10 @@ from pathssl.data.attempts import SLIDES, TRIES, blocks, more
 from pathssl.data.frame import Frame
 from pathssl.data.places import Places
 from pathssl.errors import UserError
-from pathssl.slides.slide import COARSER
 
 PER = ("slide", "total")
 _PURPOSE = "distinct"
 _REDRAWS = 8  # of a member of a slide's pool; then another slide is drawn, as this one may be broken
-_MAGNIFICATIONS = 16  # drawn for a member until its slide is fine enough for one
 
 
 @dataclass(frozen=True)
@@ -34,6 +32,8 @@ class Distinct:
             raise UserError(
                 f"data.limit.patches={self.patches} must be a whole number of patches, at least 1, or null."
             )
+        if type(self.seed) is not int or self.seed < 0:
+            raise UserError(f"data.limit.seed={self.seed} must be a whole number, at least 0.")
         if self.per not in PER:
             raise UserError(f"data.limit.per={self.per} is not one of {', '.join(PER)}.")
 
@@ -71,12 +71,10 @@ class Distinct:
     def _places(self, places: Places, members: np.ndarray, redraw: int) -> tuple[np.ndarray, ...]:
         """found (N,) bool, corner (N, 2) as x0 and y0, mpp (N,) of `members`, which are slide * 2^32 + number."""
         slide = members >> 32
-        words = blocks(self.seed, f"{_PURPOSE} magnification", members, _MAGNIFICATIONS // 4, redraw)[:, 1:]
-        mpp = places.magnification.draw(words.reshape(-1) / 2**32)[1].reshape(len(members), -1)
-        fine = places.index.mpp[slide][:, None] <= COARSER * mpp
-        first = np.arange(len(members)), fine.argmax(axis=1)
-        mpp, corner, found = mpp[first], np.empty((len(members), 2), np.int64), np.zeros(len(members), bool)
-        pending, tries = np.flatnonzero(fine[first]), 0
+        u = blocks(self.seed, f"{_PURPOSE} magnification", members, 0)[:, 0] / 2**32
+        mpp = places.magnification_on(slide, u[:, 0], u[:, 1])
+        corner, found = np.empty((len(members), 2), np.int64), np.zeros(len(members), bool)
+        pending, tries = np.flatnonzero(np.isfinite(mpp)), 0
         while len(pending) and tries < TRIES:
             tries = more(tries, len(pending), TRIES)
             u = blocks(self.seed, _PURPOSE, members[pending], tries, redraw)[:, 1:, :3] / 2**32

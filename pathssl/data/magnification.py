@@ -19,6 +19,8 @@ class Magnification:
         given = f"magnification has mpp={list(mpp)} and weight={list(weight)}"
         if type(continuous) is not bool:
             raise UserError(f"magnification.continuous={continuous} must be true or false.")
+        if not all(_is_number(one) for one in (*mpp, *weight)):
+            raise UserError(f"{given}: give numbers.")
         if len(mpp) != len(weight) + continuous or not mpp or min(mpp) <= 0 or not weight or not _sound(weight):
             each = "interval between neighbours in mpp" if continuous else "mpp"
             raise UserError(
@@ -29,7 +31,8 @@ class Magnification:
         self.continuous = continuous
         ends = np.asarray(mpp, np.float64)
         self.mpp, self.end = (ends[:-1], ends[1:]) if continuous else (ends, ends)
-        cumulative = np.cumsum(np.asarray(weight, np.float64))
+        self.weight = np.asarray(weight, np.float64)
+        cumulative = np.cumsum(self.weight)
         self._cumulative = cumulative / cumulative[-1]  # exactly 1 from the last weight above 0 on
         self.drawn = np.asarray(weight) > 0
 
@@ -43,8 +46,11 @@ class Magnification:
             return which, self.mpp[which]
         begin = np.concatenate([[0.0], self._cumulative])
         within = (u - begin[which]) / (begin[which + 1] - begin[which])
-        low, high = self.mpp[which], self.end[which]
-        return which, np.clip(np.round(low * np.exp(within * np.log(high / low)), _DECIMALS), low, high)
+        return which, self.between(self.mpp[which], self.end[which], within)
+
+    def between(self, low: np.ndarray, high: np.ndarray, within: np.ndarray) -> np.ndarray:
+        """(N,) log-uniform from low to high, for `within` (N,) uniform in [0, 1)."""
+        return np.clip(np.round(low * np.exp(within * np.log(high / low)), _DECIMALS), low, high)
 
     def mean_square(self) -> np.ndarray:
         """(M,) the mean of mpp squared, by which patches grow in area."""
@@ -57,6 +63,10 @@ class Magnification:
         return [
             f"{m:g}" if math.isclose(m, end) else f"{m:g} to {end:g}" for m, end in zip(self.mpp, self.end, strict=True)
         ]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _sound(weight: list[float]) -> bool:

@@ -26,8 +26,8 @@ class HsvFilter:
         if isinstance(least, bool) or not isinstance(least, int | float) or not 0 <= least <= 1:
             raise UserError(f"patch_filter.least={least} is a fraction of a patch's pixels: from 0 to 1.")
         for (name, top), bounds in zip(_TOP.items(), (hue, saturation, value), strict=True):
-            if len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1] <= top:
-                raise UserError(f"patch_filter.{name}={list(bounds)}: give two ascending numbers from 0 to {top}.")
+            if not isinstance(bounds, Sequence) or len(bounds) != 2 or not 0 <= bounds[0] <= bounds[1] <= top:
+                raise UserError(f"patch_filter.{name}={bounds}: give two ascending numbers from 0 to {top}.")
         self.least = least
         self._bounds = np.array([hue, saturation, value], np.int32)
 

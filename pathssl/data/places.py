@@ -34,11 +34,14 @@ class Places:
 
     def _fine_enough(self, slides: np.ndarray) -> list[np.ndarray]:
         mpp, scale = self.magnification, self.index.mpp[slides]
+        if not len(slides):
+            raise UserError(
+                "No slide is left to draw patches from: all are held out, or have weight 0 in the manifest."
+            )
         for m in mpp.mpp[mpp.drawn]:
             if not (scale <= COARSER * m).any():
-                finest = scale.min() if len(slides) else float("nan")
                 raise UserError(
-                    f"No slide is scanned finely enough for {m:g} um per pixel: the finest of {len(slides)} has {finest:g}. "
+                    f"No slide is scanned finely enough for {m:g} um per pixel: the finest of {len(slides)} has {scale.min():g}. "
                     "Choose a coarser magnification=..., such as 10x or 5x."
                 )
         return [slides[scale <= COARSER * end] for end in mpp.end]
@@ -66,6 +69,28 @@ class Places:
                     return slide, corner, mpp, spare
                 pending, frame = pending[~found], frame[~found]
         raise self.no_position()
+
+    def magnification_on(self, slides: np.ndarray, u: np.ndarray, within: np.ndarray) -> np.ndarray:
+        """(N,) mpp of patches on these slides, NaN where a slide suits none: as often as among all patches that are drawn there.
+
+        u, within: (N,) uniform in [0, 1). A slide's share of an interval of magnifications is taken at the finest end that it suits.
+        """
+        mix, scale = self.magnification, self.index.mpp[slides]
+        low = np.clip(scale[:, None] / COARSER, mix.mpp, mix.end)  # (N, M)
+        odds = np.zeros(low.shape)
+        for m in np.flatnonzero(mix.drawn):
+            fits = scale <= COARSER * mix.end[m]
+            odds[fits, m] = mix.weight[m] * self.choice.probability(slides[fits], m, low[fits, m])
+            if mix.continuous:
+                odds[fits, m] *= np.log(mix.end[m] / low[fits, m]) / np.log(mix.end[m] / mix.mpp[m])
+        cumulative = np.cumsum(odds, axis=1)
+        total = cumulative[:, -1]
+        which = (cumulative <= (u * total)[:, None]).sum(axis=1)
+        suited = total > 0
+        mpp = np.full(len(slides), np.nan)
+        rows, which = np.flatnonzero(suited), which[suited]
+        mpp[rows] = mix.between(low[rows, which], mix.end[which], within[rows])
+        return mpp
 
     def no_position(self) -> UserError:
         """What to say where no slide has room for a patch."""

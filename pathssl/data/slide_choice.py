@@ -22,6 +22,10 @@ class Evenly:
         """(N,) slides for magnifications number `which`; u (N,) uniform in [0, 1)."""
         return self._slides[self._start[which] + (u * self._count[which]).astype(np.int64)]
 
+    def probability(self, slides: np.ndarray, which: np.ndarray, _mpp: np.ndarray) -> np.ndarray:
+        """(N,) of drawing these slides, which are fine enough, for magnifications number `which`."""
+        return 1 / self._count[np.broadcast_to(which, slides.shape)]
+
 
 class ByWeight:
     """Slides of groups, which are cases, or each slide by itself.
@@ -45,6 +49,7 @@ class ByWeight:
         mean = np.bincount(group, weight) / np.bincount(group)
         self._width, self._groups = mean[by_finest], np.concatenate([[0.0], np.cumsum(mean[by_finest])])
         self._weights = np.concatenate([[0.0], np.cumsum(weight[order])])
+        self._place = np.argsort(self._slides)  # of each slide, by its number
 
     def draw(self, _which: np.ndarray, mpp: np.ndarray, u: np.ndarray) -> np.ndarray:
         """(N,) slides for magnifications of `mpp`; u (N,) uniform in [0, 1)."""
@@ -56,6 +61,14 @@ class ByWeight:
         begin, top = self._weights[first], self._weights[end]
         chosen = np.searchsorted(self._weights, begin + within * (top - begin), side="right") - 1
         return self._slides[np.clip(chosen, first, end - 1)]
+
+    def probability(self, slides: np.ndarray, _which: np.ndarray, mpp: np.ndarray) -> np.ndarray:
+        """(N,) of drawing these slides, which are fine enough, for magnifications of `mpp`."""
+        at = self._place[np.searchsorted(self._slides, slides, sorter=self._place)]
+        group, fine = self._key[at] // self._stride, np.searchsorted(self._mpp, COARSER * mpp, side="right")
+        of_group = self._width[group] / self._groups[np.searchsorted(self._finest, fine)]
+        first, end = (np.searchsorted(self._key, group * self._stride + rank) for rank in (0, fine))
+        return of_group * (self._weights[at + 1] - self._weights[at]) / (self._weights[end] - self._weights[first])
 
 
 def slide_choice(

@@ -77,6 +77,33 @@ def test_so_many_distinct_patches_of_each_slide(slides):
     assert stats.binomtest(sum(mpp == 0.5 for *_, mpp in thousand), len(thousand), 0.5).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("weight_by", ["slide", "case"])
+@pytest.mark.parametrize("continuous", [False, True])
+def test_a_limit_of_each_slide_keeps_the_mix_of_magnifications_and_how_often_slides_are_drawn(
+    index, weight_by, continuous
+):
+    # A third of the slides is fine enough for all, the others for half of them: what is drawn must not depend on the limit.
+    mpp = np.array([0.25, 0.5, 0.5] * 40)
+    slides = fake_index(index, [disc(60, 60)] * 120, mpp=mpp, case=[f"case{k // 4}" for k in range(120)])
+    ends = [0.25, 0.5, 1.0] if continuous else [0.25, 1.0]
+    more = {"mpp": ends, "weight": [3.0, 1.0], "weight_by": weight_by, "continuous": continuous}
+    free = sampler(slides, **more).sample(0, np.arange(40_000))
+    drawn = sampler(slides, Distinct(200, "slide", 0), **more).sample(0, np.arange(40_000))
+    assert (slides.mpp[drawn.slide] <= 1.05 * drawn.mpp).all()
+    for fine in (True, False):  # on slides of either kind
+        shares = [np.mean((slides.mpp[one.slide] == 0.25)[one.mpp < 0.5] == fine) for one in (free, drawn)]
+        assert shares[0] == pytest.approx(shares[1], abs=0.03)
+    assert np.mean(drawn.mpp < 0.5) == pytest.approx(np.mean(free.mpp < 0.5), abs=0.015)
+    assert np.mean(slides.mpp[drawn.slide] == 0.25) == pytest.approx(np.mean(slides.mpp[free.slide] == 0.25), abs=0.015)
+
+
+def test_a_slide_that_suits_one_magnification_of_many_has_all_its_patches(index):
+    slides = fake_index(index, [disc(60, 60)] * 4, mpp=np.array([0.25, 0.25, 0.25, 1.9]))
+    more = {"mpp": [2.0, 1.0, 0.5, 0.25], "weight": [1.0, 3.0, 3.0, 3.0]}
+    seen = set(patches(sampler(slides, Distinct(100, "slide", 0), **more).sample(0, np.arange(60_000))))
+    assert [sum(one[0] == k for one in seen) for k in range(4)] == [100] * 4
+
+
 @PER
 def test_fewer_patches_are_among_more_patches_and_other_seeds_of_a_run_have_the_same(slides, per):
     sets = [
@@ -135,6 +162,8 @@ def test_slides_too_coarse_or_too_sparse_give_what_they_can(index):
 def test_distinct_patches_that_make_no_sense_are_refused(patches, per, says):
     with pytest.raises(UserError, match=says):
         Distinct(patches, per, 0)
+    with pytest.raises(UserError, match=r"data\.limit\.seed=x"):
+        Distinct(5, "slide", "x")
 
 
 def test_regions_and_distinct_patches_do_not_go_together(slides):

@@ -48,6 +48,7 @@ def test_every_colour_is_where_opencv_has_it(hue):
         ({"hue": [90, 190]}, r"patch_filter.hue=\[90, 190\].*0 to 180"),
         ({"value": [200, 100]}, r"patch_filter.value=\[200, 100\]"),
         ({"saturation": [8]}, r"patch_filter.saturation=\[8\]"),
+        ({"hue": 90}, r"patch_filter.hue=90: give two"),
     ],
 )
 def test_bounds_that_make_no_sense_are_refused(change, says):

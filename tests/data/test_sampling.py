@@ -165,7 +165,8 @@ def test_patches_larger_than_the_tissue_end_in_a_sentence_not_in_a_loop(index, r
 
 
 @pytest.mark.parametrize(
-    "change", [{"weight": [1.0]}, {"weight": [0.0, 0.0]}, {"mpp": [0.5, -1.0]}, {"mpp": [], "weight": []}]
+    "change",
+    [{"weight": [1.0]}, {"weight": [0.0, 0.0]}, {"mpp": [0.5, -1.0]}, {"mpp": [], "weight": []}, {"mpp": ["fine"]}],
 )
 def test_weights_that_make_no_sense_are_refused(index, change):
     with pytest.raises(UserError, match="magnification has mpp="):
