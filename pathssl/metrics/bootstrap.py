@@ -13,6 +13,7 @@ from pathssl.metrics.segmentation import dice, miou
 
 DRAWS = 2000
 SEED = 0
+_AT_ONCE = 2**22  # weights of samples in draws
 
 
 def confusions(
@@ -47,6 +48,41 @@ def f1s(
 ) -> np.ndarray:
     """(S,) F1 in each draw."""
     return f1_of(confusions(labels_N, predictions_N, groups_N, classes, draws))
+
+
+def aurocs(labels_N: np.ndarray, scores_NK: np.ndarray, groups_N: np.ndarray, draws: int = DRAWS) -> np.ndarray:
+    """(S,) area under the ROC curve in each draw, as `auroc` has it; NaN in draws of a single class."""
+    picked_SG, group_N = _picked(groups_N, draws)
+    areas_KS = []
+    for label in np.unique(labels_N):
+        order = np.argsort(scores_NK[:, label], kind="stable")
+        is_here_N, group_in_order_N = labels_N[order] == label, group_N[order]
+        starts = np.flatnonzero(np.diff(scores_NK[order, label], prepend=-np.inf))  # of runs of equal scores
+        areas_S = []
+        for part_SG in np.array_split(picked_SG, max(1, picked_SG.shape[0] * len(labels_N) // _AT_ONCE)):
+            weight_SN = part_SG[:, group_in_order_N]
+            own_ST = np.add.reduceat(weight_SN * is_here_N, starts, axis=1)
+            rest_ST = np.add.reduceat(weight_SN * ~is_here_N, starts, axis=1)
+            below_ST = np.cumsum(rest_ST, axis=1) - rest_ST / 2  # of equal scores, half are below
+            with np.errstate(invalid="ignore", divide="ignore"):
+                areas_S.append((own_ST * below_ST).sum(axis=1) / (own_ST.sum(axis=1) * rest_ST.sum(axis=1)))
+        areas_KS.append(np.concatenate(areas_S))
+    there_KS = np.isfinite(areas_KS)
+    with np.errstate(invalid="ignore"):
+        return np.where(there_KS, areas_KS, 0).sum(axis=0) / there_KS.sum(axis=0)
+
+
+def recalls(hits_N: np.ndarray, labels_N: np.ndarray, groups_N: np.ndarray, draws: int = DRAWS) -> np.ndarray:
+    """(S,) in each draw the mean, over the classes that occur, of the mean of `hits_N`: how often each sample was classified rightly."""
+    picked_SG, group_N = _picked(groups_N, draws)
+    shares = []
+    for label in np.unique(labels_N):
+        here = labels_N == label
+        count_G = np.bincount(group_N[here], minlength=picked_SG.shape[1])
+        hits_G = np.bincount(group_N[here], weights=hits_N[here], minlength=picked_SG.shape[1])
+        with np.errstate(invalid="ignore"):
+            shares.append((picked_SG @ hits_G) / (picked_SG @ count_G))
+    return np.nanmean(shares, axis=0)
 
 
 def dices(confusion_NKK: np.ndarray, groups_N: np.ndarray, background: int | None, draws: int = DRAWS) -> np.ndarray:

@@ -40,7 +40,9 @@ class FewShot:
         self._said: set[tuple[int, ...]] = set()
 
     def run(self, features: FeatureSet) -> ProtocolResult:
-        """Balanced accuracy for each number of shots, the mean over draws; `draws` (S, R) are those of the final split, by `shots`."""
+        """Balanced accuracy for each number of shots, the mean over draws. Of the final split, by `shots`: `draws` (S, R) are each draw's,
+        and `hits` (S, Q) in which share of the draws a sample got its own class.
+        """
         shots = self._possible(features)
         with threadpool_limits(1, user_api="blas"):
             centre_D = features.train.features_ND.mean(axis=0, dtype=np.float64)
@@ -51,11 +53,12 @@ class FewShot:
             }
         results = {
             f"{name}/{n}shot_balanced_accuracy": float(accuracy_R.mean())
-            for name, accuracies_SR in by_split.items()
+            for name, (accuracies_SR, _) in by_split.items()
             for n, accuracy_R in zip(shots, accuracies_SR, strict=True)
         }
         final, _ = features.final()
-        return ProtocolResult(results, {}, {}, {"shots": np.array(shots), "draws": by_split[final]})
+        draws_SR, hits_SQ = by_split[final]
+        return ProtocolResult(results, {}, {}, {"shots": np.array(shots), "draws": draws_SR, "hits": hits_SQ})
 
     def _possible(self, features: FeatureSet) -> list[int]:
         """The numbers of shots that every class of train has; what is left out is said once."""
@@ -97,13 +100,15 @@ class FewShot:
         return np.take_along_axis(in_group_RN, by_turn_RN, axis=1)
 
 
-def _accuracies(queries_QD: np.ndarray, labels_Q: np.ndarray, means_SRKD: np.ndarray) -> np.ndarray:
-    """(S, R) the mean over the classes that occur of the share of their queries whose nearest mean is their own's."""
+def _accuracies(queries_QD: np.ndarray, labels_Q: np.ndarray, means_SRKD: np.ndarray) -> tuple[np.ndarray, ...]:
+    """(S, R) the mean over the classes that occur of the share of their queries whose nearest mean is their own's; and (S, Q), float32, in
+    which share of the draws that is so of a query.
+    """
     _, draws, classes, _ = means_SRKD.shape
     present, class_Q, count = np.unique(labels_Q, return_inverse=True, return_counts=True)
     at_once = max(1, SCORES_AT_ONCE // (draws * classes))
-    accuracies = []
-    for means_RKD in means_SRKD:
+    accuracies, hits = [], np.empty((len(means_SRKD), len(queries_QD)), np.float32)
+    for shot, means_RKD in enumerate(means_SRKD):
         weights = rearrange(means_RKD, "r k d -> d (r k)")
         offset_RK = (means_RKD**2).sum(axis=2) / 2
         hits_KR = np.zeros((len(present), draws))
@@ -112,8 +117,9 @@ def _accuracies(queries_QD: np.ndarray, labels_Q: np.ndarray, means_SRKD: np.nda
             nearness = rearrange(queries_QD[part] @ weights, "q (r k) -> q r k", k=classes) - offset_RK
             hit_QR = nearness.argmax(axis=2) == labels_Q[part, None]
             np.add.at(hits_KR, class_Q[part], hit_QR)
+            hits[shot, part] = hit_QR.mean(axis=1)
         accuracies.append((hits_KR / count[:, None]).mean(axis=0))
-    return np.array(accuracies)
+    return np.array(accuracies), hits
 
 
 def _unit(features_ND: np.ndarray) -> np.ndarray:

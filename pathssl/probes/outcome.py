@@ -22,8 +22,9 @@ class TaskOutcome:
     `groups`, `labels` (N,), and for each protocol `<protocol>_scores` (N, K), whose rows sum to 1, their `<protocol>_confusion` (K, K;
     true classes in rows), and what validation chose, as `<protocol>_C` or `<protocol>_k`. Protocols of several runs keep each run's
     metrics, as `<protocol>_runs_<split>_<metric>`, and predictions, `<protocol>_runs_predictions` (R, N). Few-shot protocols have no
-    scores but `<protocol>_shots` (S,) and `<protocol>_draws` (S, R), the balanced accuracy of each number of shots and draw. Those of
-    a segmentation task: see `segmentation.outcome`. `made_with`: the settings that they follow from.
+    scores but `<protocol>_shots` (S,), `<protocol>_draws` (S, R), the balanced accuracy of each number of shots and draw, and
+    `<protocol>_hits` (S, N), in which share of the draws each sample was classified rightly. Those of a segmentation task: see
+    `segmentation.outcome`. `made_with`: the settings that they follow from.
     """
 
     results: dict[str, float]

@@ -13,7 +13,7 @@ from pathssl import records
 from pathssl.metrics.bootstrap import interval
 from pathssl.report import words
 from pathssl.report.comparison import LEVEL, Reading
-from pathssl.report.scored import METRICS, Scored, scored
+from pathssl.report.scored import Scored, drawn, scored
 from pathssl.report.statistics import Estimate
 from pathssl.report.study import Study
 
@@ -56,7 +56,7 @@ class NullTable:
 
 def null_tables(study: Study, reading: Reading) -> list[NullTable]:
     """One for each metric that the study compares, that is counted by case and has predictions."""
-    keys = [key for key in study.metrics if key.startswith("probe/") and key.rpartition("/")[2] in METRICS]
+    keys = [key for key in study.metrics if key.startswith("probe/") and drawn(key)]
     return [table for key in keys if (table := _table(study, reading, key)) is not None]
 
 

@@ -11,12 +11,20 @@ import numpy as np
 
 from pathssl import records
 from pathssl.metrics import bootstrap, segmentation
-from pathssl.metrics.classification import balanced_accuracy_of, confusion, f1_of
+from pathssl.metrics.classification import auroc, balanced_accuracy_of, confusion, f1_of
 
-# Those that follow from counts by case. An area under a curve does not, and few-shot draws keep no predictions.
+# Those that follow from counts by case.
 _OF_CLASSES = {"balanced_accuracy": (balanced_accuracy_of, bootstrap.balanced_accuracies), "f1": (f1_of, bootstrap.f1s)}
 _OF_MASKS = {"dice": (segmentation.dice, bootstrap.dices), "miou": (segmentation.miou, bootstrap.mious)}
-METRICS = (*_OF_CLASSES, *_OF_MASKS)
+_FEW_SHOT = "shot_balanced_accuracy"
+
+
+def drawn(key: str) -> bool:
+    """Whether a metric of probes can be had in each draw of cases. (The area under the curve of several runs cannot: their scores are not
+    kept, but for the means.)
+    """
+    metric = key.rpartition("/")[2]
+    return metric in (*_OF_CLASSES, *_OF_MASKS, "auroc") or metric.endswith(_FEW_SHOT)
 
 
 @dataclass(frozen=True)
@@ -38,7 +46,12 @@ def scored(run: Path, step: int | None, task: str, protocol: str, split: str, me
     stored = records.read_predictions(run, step, task)
     if str(stored["split"]) != split:
         return None
-    found = (_of_masks if metric in _OF_MASKS else _of_classes)(stored, protocol, metric)
+    if metric.endswith(_FEW_SHOT):
+        found = _of_few_shots(stored, protocol, int(metric.removesuffix(_FEW_SHOT)))
+    elif metric == "auroc":
+        found = _of_scores(stored, protocol)
+    else:
+        found = (_of_masks if metric in _OF_MASKS else _of_classes)(stored, protocol, metric)
     if found is None:
         return None
     value, values_S = found
@@ -59,6 +72,22 @@ def _of_classes(stored: Mapping[str, np.ndarray], protocol: str, metric: str) ->
     return float(np.mean(values)), np.mean(
         [in_draws(labels_N, one_N, groups_N, classes) for one_N in predictions_RN], axis=0
     )
+
+
+def _of_scores(stored: Mapping[str, np.ndarray], protocol: str) -> tuple[float, np.ndarray] | None:
+    if f"{protocol}_scores" not in stored or f"{protocol}_runs_predictions" in stored:
+        return None
+    labels_N, scores_NK = stored["labels"], stored[f"{protocol}_scores"]
+    value = auroc(labels_N, scores_NK)
+    return None if value is None else (value, bootstrap.aurocs(labels_N, scores_NK, stored["groups"]))
+
+
+def _of_few_shots(stored: Mapping[str, np.ndarray], protocol: str, shots: int) -> tuple[float, np.ndarray] | None:
+    if f"{protocol}_hits" not in stored or shots not in stored[f"{protocol}_shots"]:
+        return None
+    row = stored[f"{protocol}_shots"].tolist().index(shots)
+    value = float(stored[f"{protocol}_draws"][row].mean())
+    return value, bootstrap.recalls(stored[f"{protocol}_hits"][row], stored["labels"], stored["groups"])
 
 
 def _of_masks(stored: Mapping[str, np.ndarray], protocol: str, metric: str) -> tuple[float, np.ndarray] | None:

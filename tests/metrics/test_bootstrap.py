@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from pathssl.metrics import balanced_accuracy, confusion, f1
-from pathssl.metrics.bootstrap import balanced_accuracies, confusions, interval
+from pathssl.metrics import auroc, balanced_accuracy, confusion, f1
+from pathssl.metrics.bootstrap import aurocs, balanced_accuracies, confusions, interval, recalls
 from pathssl.metrics.classification import f1_of
 
 
@@ -28,6 +28,39 @@ def test_a_draw_is_the_metric_of_the_cases_drawn_written_out():
             [np.flatnonzero(groups == name) for name, n in zip(names, drawn, strict=True) for _ in range(n)]
         )
         assert value == pytest.approx(balanced_accuracy(labels[rows], predictions[rows]))
+
+
+def rows_of_draws(groups, draws):
+    """The rows of the samples in each draw, with those of a case as often as it was drawn."""
+    names = np.unique(groups)
+    counts = np.random.default_rng(0).multinomial(len(names), np.full(len(names), 1 / len(names)), size=draws)
+    for drawn in counts:
+        rows = [np.flatnonzero(groups == name) for name, n in zip(names, drawn, strict=True) for _ in range(n)]
+        yield np.concatenate(rows)
+
+
+def test_an_area_under_the_curve_in_a_draw_is_that_of_the_cases_drawn_ties_and_absent_classes_included():
+    rng = np.random.default_rng(4)
+    groups = np.repeat(np.arange(9), 4).astype(str)
+    labels = np.repeat([0, 0, 0, 0, 1, 1, 1, 1, 2], 4)  # the third class is missing in many draws
+    scores = np.round(rng.random((36, 3)) + 0.3 * np.eye(3)[labels], 1)
+    found = aurocs(labels, scores, groups, draws=40)
+    wanted = [auroc(labels[rows], scores[rows]) for rows in rows_of_draws(groups, 40)]
+    np.testing.assert_allclose(found, np.array(wanted, float))
+    monotone = aurocs(labels, np.exp(scores), groups, draws=40)
+    np.testing.assert_allclose(found, monotone)
+    assert np.isnan(aurocs(labels[:16], scores[:16], groups[:16], draws=5)).all()
+
+
+def test_shares_of_hits_in_a_draw_are_those_of_the_cases_drawn():
+    rng = np.random.default_rng(6)
+    groups, labels = np.repeat(np.arange(8), 3).astype(str), np.repeat(np.arange(8) % 2, 3)
+    hits = rng.random(24)
+    wanted = [
+        np.mean([hits[rows][labels[rows] == label].mean() for label in np.unique(labels[rows])])
+        for rows in rows_of_draws(groups, 30)
+    ]
+    np.testing.assert_allclose(recalls(hits, labels, groups, draws=30), wanted)
 
 
 def test_f1_of_a_confusion_matrix_is_that_of_its_samples():

@@ -125,6 +125,8 @@ def test_its_draws_are_kept_with_the_predictions_and_its_null_stands_beside(task
     outcome = probes.run(encoder, device="cpu", with_nulls=True)
     kept = outcome.tasks["colours"].predictions
     assert outcome.metrics["probe/colours/few_shot/test/2shot_balanced_accuracy"] == kept["few_shot_draws"][1].mean()
+    by_class = [kept["few_shot_hits"][1][kept["labels"] == label].mean() for label in range(3)]
+    assert np.mean(by_class) == pytest.approx(kept["few_shot_draws"][1].mean())
     assert kept["few_shot_colour_histogram_draws"].shape == (2, 6) and "few_shot_scores" not in kept
 
 

@@ -8,14 +8,14 @@ import pytest
 from fake_study import ACCURACY, DEMO, write_study
 
 from pathssl import records
-from pathssl.metrics import balanced_accuracy
-from pathssl.metrics.bootstrap import balanced_accuracies, interval
+from pathssl.metrics import auroc, balanced_accuracy
+from pathssl.metrics.bootstrap import aurocs, balanced_accuracies, interval, recalls
 from pathssl.metrics.segmentation import dice, miou
 from pathssl.report import words
 from pathssl.report.comparison import choose_reading
 from pathssl.report.nulls import null_tables
 from pathssl.report.page import write_report
-from pathssl.report.scored import scored
+from pathssl.report.scored import drawn, scored
 from pathssl.report.study import read_study
 
 CASES, EACH = 40, 6
@@ -99,6 +99,23 @@ def test_an_arm_stands_beside_random_weights_of_its_own_architecture(study):
         difference = table.rows[arm].value.value - table.rows[null].value.value
         assert table.rows[arm].differences["random weights"].value == pytest.approx(difference)
     assert any(sentence.startswith("teacher=m0.9 does not beat random weights") for sentence in table.sentences)
+
+
+def test_areas_under_the_curve_and_few_shots_have_intervals_too(study):
+    run = records.find_runs(study)[0]
+    (probe,) = [one for one in records.read_probes(run) if one["step"] == 200]
+    predictions = dict(records.read_predictions(run, 200, "synthetic"))
+    hits = np.random.default_rng(0).random((2, len(LABELS)))
+    predictions |= {"few_shot_shots": np.array([1, 4]), "few_shot_draws": np.full((2, 3), 0.4), "few_shot_hits": hits}
+    fields = {key: probe[key] for key in ("step", "patches_seen", "task", "results")}
+    records.write_probe(run, **fields, predictions=predictions)
+    area = scored(run, 200, "synthetic", "linear", "test", "auroc")
+    assert area.value == auroc(LABELS, predictions["linear_scores"])
+    assert np.array_equal(area.values_S, aurocs(LABELS, predictions["linear_scores"], GROUPS))
+    four = scored(run, 200, "synthetic", "few_shot", "test", "4shot_balanced_accuracy")
+    assert four.value == pytest.approx(0.4) and np.array_equal(four.values_S, recalls(hits[1], LABELS, GROUPS))
+    assert scored(run, 200, "synthetic", "few_shot", "test", "2shot_balanced_accuracy") is None
+    assert drawn("probe/synthetic/linear/test/auroc") and not drawn("probe/synthetic/linear/test/stain_flips_0.05")
 
 
 def test_a_protocol_of_several_runs_has_the_mean_of_their_metrics_as_its_results_do(study):
