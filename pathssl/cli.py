@@ -27,6 +27,7 @@ def main(arguments: Sequence[str]) -> int:
     _add_gallery(verbs)
     _add_replay(verbs)
     _add_report(verbs)
+    _add_compare(verbs)
     _add_noise(verbs)
     _add_leakage(verbs)
     _add_probe(verbs)
@@ -174,6 +175,22 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
 
     page = write_report(options.folder)
     return {"text": str(page), "page": str(page)}
+
+
+def _add_compare(verbs) -> None:
+    help_ = "two runs side by side: settings, code, packages, data and hardware that differ, then their metrics"
+    example = "compare outputs/demo/teacher=m0.98/seed0 outputs/demo/teacher=m0.99/seed0"
+    parser = _verb(verbs, "compare", help_, example, _compare)
+    parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="a run: outputs/<study>/<arm>/seed<k>")
+
+
+def _compare(options: argparse.Namespace) -> dict[str, Any]:
+    from pathssl.report.run_pair import compare_runs, pair_text
+
+    pair = compare_runs(*options.runs)
+    differences = {kind: [asdict(one) for one in found] for kind, found in pair.differences.items()}
+    metrics = {key: {"first": one, "second": two} for key, (one, two) in pair.metrics.items()}
+    return {"text": pair_text(pair), "differences": differences, "patches": pair.patches, "metrics": metrics}
 
 
 def _add_noise(verbs) -> None:

@@ -28,21 +28,23 @@ def config_differences(study: Study) -> dict[str, dict[str, str]]:
     Where the seeds of one arm disagree, all their values stand there.
     """
     flat = {run.folder: flatten(run.config) for run in study.runs}
-    keys = sorted({key for config in flat.values() for key in config if not _is_bookkeeping(key)})
+    keys = sorted({key for config in flat.values() for key in config if not is_bookkeeping(key)})
     differences = {}
     for key in keys:
-        values = {arm: [_shown(flat[run.folder].get(key, "—")) for run in study.of(arm)] for arm in study.arms}
+        values = {arm: [shown(flat[run.folder].get(key, "—")) for run in study.of(arm)] for arm in study.arms}
         if len({value for found in values.values() for value in found}) > 1:
             differences[key] = {arm: " / ".join(dict.fromkeys(found)) for arm, found in values.items()}
     return differences
 
 
-def _is_bookkeeping(key: str) -> bool:
+def is_bookkeeping(key: str) -> bool:
+    """Whether a setting makes no other experiment."""
     parts = key.split(".")
     return parts[0] in _BOOKKEEPING or parts[-1].endswith(_BOOKKEEPING_ENDS)
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """A setting's value, as YAML has it."""
     if isinstance(value, str) and PurePath(value).is_absolute():
         return "(a path)"  # two machines keep the same data in different places
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
