@@ -26,6 +26,7 @@ from pathssl.files import atomic_folder
 from pathssl.slides.catalogue import Entry, list_slides, root_of
 from pathssl.slides.findings import Findings
 from pathssl.slides.foreground import METHODS
+from pathssl.slides.parts import local_version
 from pathssl.slides.progress import Progress
 from pathssl.slides.remote.address import is_url
 from pathssl.slides.remote.cache import SlideCache
@@ -248,10 +249,10 @@ def _fingerprints(root: Path | Place, entries: dict[str, Entry]) -> dict[str, st
 
 def _fingerprint(file: Path) -> str:
     try:
-        facts = file.stat()
+        size, modified_ns = local_version(file)
     except OSError:
         return ""
-    return f"{facts.st_size}-{facts.st_mtime_ns}"
+    return f"{size}-{modified_ns}"
 
 
 def _load(folder: Path, root: Path | Place) -> SlideIndex | None:
