@@ -55,19 +55,23 @@ class Mirror:
             raise SlideError("the file is empty")
         if (ranges := self.opening()) is not None:
             self._bring([(self.file, ranges)])
-            self._tiles_only = True
+        with self.reading():
+            self._tiles_only = self._bring_opening()
+        if not self._tiles_only:
+            self.complete()
+
+    def _bring_opening(self) -> bool:
+        """False where all of the slide has to be brought."""
         elif self._may_be_tiff() and (ranges := self._all_but_tiles()) is not None:
             self._bring([(self.file, ranges)])
             with io.BytesIO() as file:
                 np.save(file, np.array(ranges, np.int64))
                 write_atomic(self._folder / OPENING, file.getvalue())
-            self._tiles_only = True
-        else:
-            self.complete()
+        return ranges is not None
 
     def complete(self) -> None:
         """Brings all of the slide, with the files that belong to it."""
-        with self._reading():  # nobody takes pixels just now, and nobody does any more
+        with self.reading():  # nobody takes pixels just now, and nobody does any more
             (self._folder / WHOLE).touch()
         self._tiles_only = False
         if len(self._files) == 1:
@@ -76,11 +80,23 @@ class Mirror:
 
     @contextmanager
     def holding(self, level: TiffLevel | None, x: int, y: int, width: int, height: int) -> Iterator[None]:
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Inside, nobody takes pixels away. Whoever looks at blocks, or fetches some, does so inside: a record that was read before pixels
+        were taken, and is written after, would name blocks that are gone. Not to be nested: the inner end would be the end of both.
+        """
+        descriptor = self.file.record_descriptor
+        _lock(descriptor, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            _lock(descriptor, fcntl.LOCK_UN)
+
         """Inside, a window of a level's pixels can be read: its bytes are here, and nobody takes them away."""
         if not self._tiles_only:
             yield  # a mirror that is whole stays so while it is open
             return
-        with self._reading():
+        with self.reading():
             self._bring([(self.file, self.tiles(level, x, y, width, height))])
             yield
 
@@ -91,7 +107,8 @@ class Mirror:
 
     def refuse_damage(self) -> None:
         """OSError where what is here is not what was fetched: it will be fetched again, and a slide that cannot be read is no bad one."""
-        sound = [file.sound([(0, file.facts.size)]) for file in self._files]
+        with self.reading():
+            sound = [file.sound([(0, file.facts.size)]) for file in self._files]
         if not all(sound):
             raise OSError(f"the local image of {self.place} was damaged ({self.path}); it is fetched again")
 
@@ -112,15 +129,6 @@ class Mirror:
             self._cache.fetched(fetched)
             if left := [file.url for file, ranges in wanted if file.missing(ranges)]:
                 raise OSError(f"{left[0]} was fetched, and is not there")
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        descriptor = self.file.record_descriptor
-        _lock(descriptor, fcntl.LOCK_SH)
-        try:
-            yield
-        finally:
-            _lock(descriptor, fcntl.LOCK_UN)
 
     def _may_be_tiff(self) -> bool:
         return self.path.suffix.lower() in _TIFF_SUFFIXES and not (self._folder / WHOLE).exists()
