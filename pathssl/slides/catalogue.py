@@ -10,9 +10,9 @@ from pathlib import Path
 import pyarrow.parquet
 
 from pathssl.errors import UserError
-from pathssl.slides.dicom import one_a_series, titles
+from pathssl.slides.dicom import one_a_series, series_of, titles
 from pathssl.slides.remote import listing
-from pathssl.slides.remote.address import is_url, scheme_of
+from pathssl.slides.remote.address import is_url, name_below, scheme_of
 from pathssl.slides.remote.cache import SlideCache
 from pathssl.slides.remote.place import Place
 from pathssl.slides.tcga import barcode, chosen
@@ -107,7 +107,7 @@ def _find(path: str) -> tuple[Path, list[Path]]:
         fixed, found = given, (file for file in given.rglob("*") if file.is_file())
     else:
         fixed, found = Path(*given.parts[: _first_magic(given)]), map(Path, glob.glob(path, recursive=True))
-    return root, [root / file.relative_to(fixed) for file in one_a_series(filter(_is_slide, found))]
+    return root, [root / file.relative_to(fixed) for file in one_a_series(filter(_is_slide, found), series_of)]
 
 
 def _first_magic(path: Path) -> int:
@@ -156,7 +156,8 @@ def _annotate(entries: dict[str, Entry], root: Path | Place, manifest: Path) -> 
             short_names[short].append(path)
     seen = set()
     for row in _rows(manifest):
-        name = row["slide"].removeprefix(f"{root}/")
+        name = row["slide"]
+        name = name_below(root.url, name) if is_url(name) and isinstance(root, Place) else name.removeprefix(f"{root}/")
         found = [name] if name in entries else short_names[name]
         if len(found) != 1 or found[0] in seen:
             problem = "is not among the slides" if not found else f"could be any of {', '.join(found[:3])}"
