@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import hashlib
 import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -85,6 +86,14 @@ def _by_url(path: str | None, manifest: Path | str | None, mirrors: SlideCache) 
     return listing.find(path, mirrors, SUFFIXES)
 
 
+def content_hash(manifest: Path | str | None, mirrors: SlideCache | None) -> str | None:
+    """Of a manifest."""
+    if manifest is None:
+        return None
+    file = listing.local_copy(manifest, mirrors) if is_url(manifest) else _there(Path(manifest))
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def root_of(path: Path | str) -> Path:
     """The folder that slides are named relative to."""
     given = Path(path)
@@ -125,10 +134,14 @@ def _case_and_site(stem: str) -> tuple[str, str]:
     return stem, _UNKNOWN_SITE
 
 
-def _rows(manifest: Path) -> list[dict[str, str]]:
+def _there(manifest: Path) -> Path:
     if not manifest.is_file():
         raise UserError(f"There is no manifest {manifest}: data.manifest names a CSV or Parquet file, or null.")
-    if manifest.suffix.lower() == ".parquet":
+    return manifest
+
+
+def _rows(manifest: Path) -> list[dict[str, str]]:
+    if _there(manifest).suffix.lower() == ".parquet":
         table = pyarrow.parquet.read_table(manifest)
         columns, rows = table.column_names, table.to_pylist()
     else:
