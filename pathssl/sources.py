@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -139,8 +140,12 @@ def _of_index(config: Mapping[str, Any]) -> dict[str, Any]:
 def mirrors(config: Mapping[str, Any]) -> SlideCache:
     """Where slides by URL are kept on this machine."""
     settings = config["slide_cache"]
-    folder = Path(config["cache_dir"]) / "slides" if settings["dir"] is None else Path(settings["dir"])
-    return SlideCache(folder, int(settings["gib"] * 2**30))
+    gib, folder = settings["gib"], settings["dir"]
+    if isinstance(gib, bool) or not isinstance(gib, int | float) or not (math.isfinite(gib) and gib > 0):
+        raise UserError(
+            f"slide_cache.gib={gib}: give a number of GiB above 0, as much as the disk of slide_cache.dir has to spare."
+        )
+    return SlideCache(Path(config["cache_dir"]) / "slides" if folder is None else Path(folder), int(gib * 2**30))
 
 
 @contextmanager
