@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pathssl.augment import MultiCrop
+from pathssl.checks import check_slide_cache
 from pathssl.data.distinct import Distinct
 from pathssl.data.holdout import held_out
 from pathssl.data.limit import limited
@@ -141,10 +141,7 @@ def mirrors(config: Mapping[str, Any]) -> SlideCache:
     """Where slides by URL are kept on this machine."""
     settings = config["slide_cache"]
     gib, folder = settings["gib"], settings["dir"]
-    if isinstance(gib, bool) or not isinstance(gib, int | float) or not (math.isfinite(gib) and gib > 0):
-        raise UserError(
-            f"slide_cache.gib={gib}: give a number of GiB above 0, as much as the disk of slide_cache.dir has to spare."
-        )
+    check_slide_cache(gib)
     return SlideCache(Path(config["cache_dir"]) / "slides" if folder is None else Path(folder), int(gib * 2**30))
 
 
