@@ -192,6 +192,7 @@ def _segmentation(task: EvaTask, features: int) -> dict[str, Any]:
         ),
         criterion=_made("eva.vision.losses.DiceLoss", softmax=True, batch=True, **ignored),
         lr_multiplier_encoder=0.0,
+        # No schedule, as in eva's newest: a third of it for five epochs by default. seg_conv falls polynomially, as eva's earlier ones.
         optimizer=_made("torch.optim.AdamW", lr=_env("LR_VALUE", 0.002)),
         # Where eva's configurations have torch.argmax, for which jsonargparse needs one package more (typeshed-client).
         postprocess={
