@@ -241,23 +241,35 @@ def _add_export(verbs) -> None:
     parser.add_argument("--step", type=int, metavar="N", help="the checkpoint of this step (default: the last)")
     parser.add_argument("--licence", metavar="ID", help="as the Hub names it, such as cc-by-nc-4.0 (default: unknown)")
     parser.add_argument("--name", help="the model's name on its card (default: study, arm, seed and step)")
+    help_ = "write eva/TASK.yaml too, by which kaiko-eva itself evaluates the export: bach, crc, mhist, pcam, pcam_10shot, breakhis, "
+    help_ += "bracs, gleason, consep, monusac"
+    parser.add_argument("--eva", metavar="TASK[,TASK...]", help=help_)
 
 
 def _export(options: argparse.Namespace) -> dict[str, Any]:
+    from pathssl.eva_config import FOLDER, eva_tasks
     from pathssl.export import ExportFailed, export
 
+    tasks = eva_tasks(options.eva)
+    asked = {"step": options.step, "licence": options.licence, "name": options.name, "eva": tasks}
     try:
-        done = export(options.run_folder, options.to, step=options.step, licence=options.licence, name=options.name)
+        done = export(options.run_folder, options.to, **asked)
     except ExportFailed as error:
         return {"text": str(error), "error": str(error), "broken": True}
+    configs = [done.folder / FOLDER / f"{task}.yaml" for task in tasks]
+    text = (
+        f"{done.folder}: {done.architecture} of step {done.step}, {done.parameters / 1e6:.1f} M parameters; timm opens it, and "
+        f"its features differ from the teacher's by at most {done.difference:.2g}."
+    )
+    text += "".join(f"\n{config}: how kaiko-eva evaluates it; its first lines say how to run it." for config in configs)
     return {
-        "text": f"{done.folder}: {done.architecture} of step {done.step}, {done.parameters / 1e6:.1f} M parameters; timm opens it, and "
-        f"its features differ from the teacher's by at most {done.difference:.2g}.",
+        "text": text,
         "folder": str(done.folder),
         "step": done.step,
         "architecture": done.architecture,
         "parameters": done.parameters,
         "greatest_difference": done.difference,
+        "eva": [str(config) for config in configs],
     }
 
 

@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from pathssl.errors import UserError
+from pathssl.eva_config import FOLDER as EVA
+from pathssl.eva_config import holds_configs_alone, write_eva_configs
 from pathssl.files import atomic_folder
 from pathssl.models.encoder import create_encoder
 from pathssl.records import arm_of, read_json
@@ -45,11 +47,13 @@ class Export:
     difference: float
 
 
-def export(run: Path, to: Path, *, step: int | None, licence: str | None, name: str | None) -> Export:
+def export(
+    run: Path, to: Path, *, step: int | None, licence: str | None, name: str | None, eva: Sequence[str] = ()
+) -> Export:
     """The teacher of checkpoint `step` (None: the last) as the folder `to`, which a fresh process of timm has opened and compared.
 
-    licence: as the Hub names it; None says that it is unknown. name: the model's, for its card; None takes the run's. An export that
-    stands at `to` is replaced; anything else is refused.
+    licence: as the Hub names it; None says that it is unknown. name: the model's, for its card; None takes the run's. eva: the tasks for
+    which kaiko-eva's configs are written into it. An export that stands at `to` is replaced; anything else is refused.
     """
     run, to = Path(run), Path(to).resolve()
     config = _config(run)
@@ -78,6 +82,7 @@ def export(run: Path, to: Path, *, step: int | None, licence: str | None, name: 
             content["pathssl"] = origin
             (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n")
             (folder / CARD).write_text(card, encoding="utf-8")
+            write_eva_configs(folder, eva, encoder=teacher, config=config, called=to.name)
             difference = compare(teacher, folder, config["resolution"]["global_px"])
     except (OSError, SafetensorError) as error:
         raise UserError(f"--to {to} cannot be written: {error}") from error
@@ -196,6 +201,8 @@ def _refuse_other_folder(to: Path) -> None:
     if not to.exists():
         return
     names = {path.name for path in to.iterdir()} if to.is_dir() else set()
+    if EVA in names and holds_configs_alone(to / EVA):
+        names -= {EVA}
     if names != {CONFIG, WEIGHTS, CARD} or "pathssl" not in (read_json(to / CONFIG) or {}):
         raise UserError(f"--to {to} is there and is no export of pathssl: name another folder, or remove it.")
 

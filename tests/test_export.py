@@ -89,6 +89,23 @@ def test_an_export_replaces_another_and_says_for_machines_how_well_it_agrees(run
     assert "step 4 of the run" in card and config["pathssl"]["step"] == 4
 
 
+def test_configs_for_eva_lie_in_the_export_and_go_with_it(run, exported, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(pathssl.export, "compare", lambda *_: 0.0)  # takes seconds, and is tested above
+    folder = tmp_path / "vit"
+    shutil.copytree(exported, folder)
+    (folder / "eva").mkdir()
+    (folder / "eva" / "crc.yaml").write_text("of another export")
+    assert main(["export", str(run), "--to", str(folder), "--eva", "bach,consep", "--json"]) == 0
+    configs = sorted((folder / "eva").iterdir())
+    assert json.loads(capsys.readouterr().out)["eva"] == [str(path) for path in configs]
+    assert [path.name for path in configs] == ["bach.yaml", "consep.yaml"]
+    head = yaml.safe_load(configs[0].read_text())["model"]["init_args"]["head"]
+    assert head["init_args"] == {"in_features": 128, "out_features": 4}
+    (folder / "eva" / "results.json").write_text("{}")
+    assert main(["export", str(run), "--to", str(folder)]) == 2
+    assert "is no export" in capsys.readouterr().err and len(list((folder / "eva").iterdir())) == 3
+
+
 @pytest.mark.parametrize("classes", [None, 0, 5])
 def test_timm_takes_it_with_and_without_a_classifier(classes, run, exported):
     given = {} if classes is None else {"num_classes": classes}
@@ -150,6 +167,7 @@ def test_the_card_has_front_matter_data_recipe_and_probes_beside_their_null(run,
         (["{run}", "--to", "{run}"], "is no export of pathssl"),
         (["{run}", "--to", "{tmp}/new", "--name", " "], "--name"),
         (["{run}", "--to", "{tmp}/new", "--licence", "a\nb"], "--licence"),
+        (["{run}", "--to", "{tmp}/new", "--eva", "bach,panda"], "'panda' is no task of eva"),
         (["{run}", "--to", "{tmp}/mine/notes.txt/new"], "cannot be written"),
     ],
 )

@@ -53,6 +53,7 @@ FLOORS = {
             "replay_album",
             "replay_capsule",
             "export",
+            "eva_config",
             "probe_runs",
             "leaks",
             "late_probes",
