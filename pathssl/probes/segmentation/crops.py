@@ -14,7 +14,7 @@ from einops import rearrange
 from PIL import Image, UnidentifiedImageError
 
 from pathssl.errors import UserError
-from pathssl.probes.images import array_batches
+from pathssl.probes.images import array_batches, rebatched
 
 WHITE = 255  # beyond the image, as beyond a slide
 
@@ -68,7 +68,7 @@ class CropFiles:
             return
         kept = np.empty(self.shape, np.uint8) if self.fits else None
         end = 0
-        for batch_BPPC in _rebatched(self._crops(), batch_size):
+        for batch_BPPC in rebatched(self._crops(), batch_size):
             start, end = end, end + len(batch_BPPC)
             if kept is not None:
                 kept[start:end] = batch_BPPC
@@ -93,19 +93,3 @@ def in_threads(load: Callable[[Path], object], paths: Sequence[Path], threads: i
             yield ahead.popleft().result()
     finally:  # also where one fails or the reader leaves early
         pool.shutdown(cancel_futures=True)
-
-
-def _rebatched(pieces: Iterator[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
-    """The rows of all pieces in batches of `batch_size`, the last one smaller."""
-    waiting: list[np.ndarray] = []
-    count = 0
-    for piece in pieces:
-        waiting.append(piece)
-        count += len(piece)
-        if count >= batch_size:
-            rows = np.concatenate(waiting)
-            whole = count - count % batch_size
-            yield from array_batches(rows[:whole], batch_size)
-            waiting, count = [rows[whole:]], count - whole
-    if count:
-        yield np.concatenate(waiting)
