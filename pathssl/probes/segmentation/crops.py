@@ -31,6 +31,13 @@ def cut(image: np.ndarray, crop_px: int, fill: int) -> np.ndarray:
     return rearrange(padded, "(rows h) (columns w) ... -> (rows columns) h w ...", h=crop_px, w=crop_px)
 
 
+def resampled(crops: np.ndarray, image_px: int, how: Image.Resampling) -> np.ndarray:
+    """(crops, image_px, image_px, ...) uint8 of crops (crops, P, P, ...); the same where P is that already."""
+    if crops.shape[1] == image_px:
+        return crops
+    return np.stack([np.asarray(Image.fromarray(crop).resize((image_px, image_px), how)) for crop in crops])
+
+
 def load_picture(path: Path) -> np.ndarray:
     """(H, W, 3) uint8."""
     try:
@@ -51,12 +58,12 @@ def room(shape: Sequence[int], dtype: type, cache_mib: float) -> np.ndarray:
 class CropFiles:
     """The crops of one task's images, in their order: decoded by `threads` threads, a few images ahead of the reader.
 
-    They are kept decoded when they all fit in `cache_mib`; a larger set is decoded again for each checkpoint.
+    They are `crop_px` wide in the images, and resampled (bicubic, antialiased) to `image_px`. They are kept decoded when they all fit in `cache_mib`; a larger set is decoded again for each checkpoint.
     """
 
-    def __init__(self, paths: list[Path], *, crops: int, crop_px: int, threads: int, cache_mib: float):
+    def __init__(self, paths: list[Path], *, crops: int, crop_px: int, image_px: int, threads: int, cache_mib: float):
         self.paths = paths
-        self.shape = (crops, crop_px, crop_px, 3)
+        self.crop_px, self.shape = crop_px, (crops, image_px, image_px, 3)
         self.threads = threads
         self.fits = int(np.prod(self.shape)) <= cache_mib * 2**20
         self._decoded_MPPC: np.ndarray | None = None
@@ -76,8 +83,10 @@ class CropFiles:
         self._decoded_MPPC = kept
 
     def _crops(self) -> Iterator[np.ndarray]:
-        for image_HWC in in_threads(load_picture, self.paths, self.threads):
-            yield cut(image_HWC, self.shape[1], WHITE)
+        return in_threads(self._crops_of, self.paths, self.threads)
+
+    def _crops_of(self, path: Path) -> np.ndarray:
+        return resampled(cut(load_picture(path), self.crop_px, WHITE), self.shape[1], Image.Resampling.BICUBIC)
 
 
 def in_threads(load: Callable[[Path], object], paths: Sequence[Path], threads: int) -> Iterator:
