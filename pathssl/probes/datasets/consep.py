@@ -27,7 +27,7 @@ CLASS_OF_TYPE = np.array([0, 1, 2, 3, 3, 4, 4, 4], np.uint8)
 
 
 def consep_task(*, path: str, counts: Mapping[str, int] | None, scored: str, **settings) -> SegmentationTask:
-    """The task of `path`/{Train,Test}/Images/*.png with Labels/*.mat; counts, scored: see published.py, the rest: see `SegmentationTask`."""
+    """The task of `path`/{Train,Test}/Images/*.png with Labels/*.mat; counts, scored: see published.py, others: `SegmentationTask`."""
     folder = CONSEP.root(path)
     inside = folder / "CoNSeP"  # as the archive has it
     folder = inside if inside.is_dir() else folder

@@ -58,7 +58,8 @@ def room(shape: Sequence[int], dtype: type, cache_mib: float) -> np.ndarray:
 class CropFiles:
     """The crops of one task's images, in their order: decoded by `threads` threads, a few images ahead of the reader.
 
-    They are `crop_px` wide in the images, and resampled (bicubic, antialiased) to `image_px`. They are kept decoded when they all fit in `cache_mib`; a larger set is decoded again for each checkpoint.
+    They are `crop_px` wide in the images, and resampled (bicubic, antialiased) to `image_px`. They are kept decoded when they all fit in
+    `cache_mib`; a larger set is decoded again for each checkpoint.
     """
 
     def __init__(self, paths: list[Path], *, crops: int, crop_px: int, image_px: int, threads: int, cache_mib: float):

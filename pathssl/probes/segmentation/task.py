@@ -30,8 +30,9 @@ class SegmentationTask:
 
     `table` has the text columns path and mask (relative to `folder`), split and, where known, group; `source` names it in
     messages. Every image is cut into crops of `crop_px` at its own resolution, the last ones padded with pixels that do
-    not count, and these are resampled to `image_px` where that differs (None: it does not). Masks hold class numbers: k is `classes[k]`, or, where classes is None, each value found is a class of that
-    name, in order. `instances`: they hold numbers of objects, and every one above 0 is of class 1. Pixels of the value
+    not count, and these are resampled to `image_px` where that differs (None: it does not). Masks hold class numbers: k is
+    `classes[k]`, or, where classes is None, each value found is a class of that name, in order. `instances`: they hold numbers
+    of objects, and every one above 0 is of class 1. Pixels of the value
     `ignore` do not count. `background`: the value 0 is background, which is learned, and left out of Dice and mIoU.
     Without a validation split, `val_fraction` of train's images becomes one, by group. The order of the rows does not
     matter: images are sorted by path. `mpp`: um per pixel of the images, for records. `read_mask` gives the (H, W) whole numbers of
