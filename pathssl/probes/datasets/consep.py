@@ -4,7 +4,6 @@ Axes: H, W pixels.
 """
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pandas as pd
 import scipy.io
 
 from pathssl.errors import UserError
-from pathssl.probes.datasets.published import Published, scored_on
+from pathssl.probes.datasets.published import Counts, Published, scored_on
 from pathssl.probes.segmentation.task import SegmentationTask
 
 CONSEP = Published(
@@ -26,7 +25,7 @@ _PARTS = {"train": "Train", "val": "Test"}
 CLASS_OF_TYPE = np.array([0, 1, 2, 3, 3, 4, 4, 4], np.uint8)
 
 
-def consep_task(*, path: str, counts: Mapping[str, int] | None, scored: str, **settings) -> SegmentationTask:
+def consep_task(*, path: str, counts: Counts | None, scored: str, **settings) -> SegmentationTask:
     """The task of `path`/{Train,Test}/Images/*.png with Labels/*.mat; counts, scored: see published.py, others: `SegmentationTask`."""
     folder = CONSEP.root(path)
     inside = folder / "CoNSeP"  # as the archive has it
@@ -52,7 +51,7 @@ def _rows(folder: Path, split: str) -> list[tuple[str, str, str]]:
     rows = []
     for image in sorted(CONSEP.part(folder, part, "Images").glob("*.png")):
         if not re.fullmatch(rf"{part.lower()}_\d+", image.stem):
-            raise UserError(f"{image} does not belong there: {part} has {part.lower()}_1.png and so on. {CONSEP.how()}")
+            raise CONSEP.astray(image, f"{part} has {part.lower()}_1.png and so on")
         mask = CONSEP.part(folder, part, "Labels", f"{image.stem}.mat")
         rows.append((image.relative_to(folder).as_posix(), mask.relative_to(folder).as_posix(), split))
     return rows

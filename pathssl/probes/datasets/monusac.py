@@ -4,7 +4,6 @@ Axes: H, W pixels.
 """
 
 import zlib
-from collections.abc import Mapping
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -14,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from skimage.draw import polygon
 
 from pathssl.errors import UserError
-from pathssl.probes.datasets.published import Published, scored_on
+from pathssl.probes.datasets.published import Counts, Published, scored_on
 from pathssl.probes.segmentation.task import SegmentationTask
 from pathssl.slides.tcga import barcode
 
@@ -30,7 +29,7 @@ IGNORE = len(MONUSAC.classes)
 _NUMBERS = {name: k for k, name in enumerate((*MONUSAC.classes, _AMBIGUOUS))}
 
 
-def monusac_task(*, path: str, counts: Mapping[str, int] | None, scored: str, **settings) -> SegmentationTask:
+def monusac_task(*, path: str, counts: Counts | None, scored: str, **settings) -> SegmentationTask:
     """The task of `path`/<part>/<slide>/<slide>_<n>.tif with an .xml each; counts, scored: see published.py, others: `SegmentationTask`.
 
     A group is a case: the TCGA barcode of the slide's folder, else the folder.

@@ -4,7 +4,6 @@ Axes: N images; K classes.
 """
 
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import pandas as pd
 
 from pathssl.errors import UserError
 from pathssl.probes.datasets.hdf5 import HDF5Images, array_of, length_of
-from pathssl.probes.datasets.published import Published
+from pathssl.probes.datasets.published import Counts, Published
 from pathssl.probes.task import Task
 
 log = logging.getLogger(__name__)
@@ -28,9 +27,7 @@ _IMAGES = (None, 96, 96, 3)
 _LABELS = (None, 1, 1, 1)
 
 
-def pcam_task(
-    *, path: str, counts: Mapping[str, int] | None, shots: int | None, shots_seed: int, **settings
-) -> "PCamTask":
+def pcam_task(*, path: str, counts: Counts | None, shots: int | None, shots_seed: int, **settings) -> "PCamTask":
     """The task of `path`/camelyonpatch_level_2_split_{train,valid,test}_{x,y}.h5; counts: see published.py, the rest: see `Task`.
 
     Where the three ..._meta.csv lie there too, an image's slide is its group. shots: as many images of each class of train alone, those
