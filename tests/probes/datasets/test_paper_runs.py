@@ -83,4 +83,5 @@ def test_each_passes_through_every_protocol_into_the_report(small, tmp_path, mon
         for protocol in {*fitting} - {"few_shot"}:
             key = f"probe/{name}/{protocol}/{split}/{metric}"
             assert float(row[key]) == pytest.approx(found[8, name][key.split("/", 2)[2]], abs=1e-4)
-        assert f"({name}, {'seg_linear' if fitting is OF_MASKS else 'linear'}, {split})" in page
+        shown = "linear segmentation" if fitting is OF_MASKS else "linear"
+        assert f"({name.replace('_', ' ')}, {shown}, {split})" in page
