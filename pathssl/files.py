@@ -15,7 +15,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what some network f
 _TRIES, _BETWEEN_TRIES_S = 5, 0.05
 
 
-def write_atomic(path: Path, content: str | bytes) -> None:
+def write_atomic(path: Path, content: str | bytes | memoryview) -> None:
     """Writes `path` so that a reader finds the old content or the new, never a half."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -53,7 +53,7 @@ class FeatureCache:
         content = io.BytesIO()
         np.save(content, array, allow_pickle=False)
         try:
-            write_atomic(path, content.getvalue())
+            write_atomic(path, content.getbuffer())
             self._bound()
         except OSError as error:  # a full disk costs time, not the numbers
             log.warning("Features cannot be kept in %s (%s); they will be computed again.", self.folder, error)

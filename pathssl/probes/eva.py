@@ -23,8 +23,8 @@ class Eva:
 
     As kaiko-eva 0.4.5 trains it (its HeadModule and Trainer under Lightning), where it differs from what one would expect:
 
-    - Validation is looked at after every whole epoch, by balanced accuracy; the first best state counts; a run ends after
-      `patience` looks without a better one, else after `steps` steps. A share, as 0.2, is that share of all epochs, rounded up.
+    - Validation is looked at after every `look_every` whole epochs, by balanced accuracy; the first best state counts; a run ends after
+      `patience` looks without a better one, else after `steps` steps. A share, as 0.2, is that share of all looks, rounded up.
     - The schedules are stepped once an epoch. `cosine` has a period of `steps` epochs, of which a run sees few, so that the learning
       rate hardly falls; `constant` is torch's ConstantLR, a third of the learning rate in the first five epochs.
     - Two classes have one output (binary cross-entropy).
@@ -45,6 +45,7 @@ class Eva:
         schedule: str,
         batch: int,
         steps: int,
+        look_every: int,
         patience: float,
         runs: int,
         seed: int,
@@ -53,15 +54,16 @@ class Eva:
         if optimiser not in OPTIMISERS or schedule not in SCHEDULES:
             raise UserError(f"eva: optimiser={optimiser}, schedule={schedule}: allowed are {', '.join(OPTIMISERS)} and "
                             f"{', '.join(SCHEDULES)}.")  # fmt: skip
-        if min(lr, batch, steps, patience, runs) <= 0 or (patience > 1 and patience != int(patience)):
+        if min(lr, batch, steps, look_every, patience, runs) <= 0 or (patience > 1 and patience != int(patience)):
             raise UserError(
-                f"eva: lr={lr}, batch={batch}, steps={steps}, patience={patience}, runs={runs}: all must be above 0, and patience "
-                "a share of the epochs, such as 0.2, or a whole number of them."
+                f"eva: lr={lr}, batch={batch}, steps={steps}, look_every={look_every}, patience={patience}, runs={runs}: all must be "
+                "above 0, and patience a share of the looks at validation, such as 0.2, or a whole number of them."
             )
         self.optimiser, self.schedule = optimiser, schedule
         self.lr = lr if lr_batch is None else lr * batch / lr_batch
         self.momentum, self.weight_decay = momentum, weight_decay
         self.batch, self.steps, self.patience, self.runs = batch, steps, patience, runs
+        self.look_every = look_every
         self.seed = seed
         self.device = torch.device(
             "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
@@ -81,7 +83,7 @@ class Eva:
         """After how many looks at validation without a better one a run ends, for so many train images."""
         if self.patience >= 1:
             return int(self.patience)
-        return math.ceil(self.patience * self.steps / math.ceil(images / self.batch))
+        return math.ceil(self.patience * self.steps / math.ceil(images / self.batch) / self.look_every)
 
     def _train(self, features: FeatureSet) -> tuple[LinearHeads, np.ndarray, np.ndarray]:
         """The heads in their best states, and for each run the best validation accuracy and the epoch (from 1) that had it."""
@@ -107,18 +109,20 @@ class Eva:
                 continue
             schedule.step()
             epoch = step // epoch_steps
+            if epoch % self.look_every:
+                continue
             with torch.no_grad():
                 accuracy_R = balanced_accuracies(heads.of_all(val_ND), val_N, classes)
                 better_R = (accuracy_R > best_R) & (
-                    epoch - epoch_R <= patience
+                    epoch - epoch_R <= patience * self.look_every
                 )  # a run that has waited in vain is over
                 best_R = torch.where(better_R, accuracy_R, best_R)
                 epoch_R = torch.where(better_R, epoch, epoch_R)
                 for name, value in heads.named_parameters():
                     best[name] = torch.where(better_R[:, None, None], value, best[name])
-                if (epoch - epoch_R >= patience).all():
+                if (epoch - epoch_R >= patience * self.look_every).all():
                     break
-        if epoch_R.any():  # else not one epoch was whole: what the steps led to
+        if epoch_R.any():  # else there was no look: what the steps led to
             heads.load_state_dict(best)
         return heads, best_R.cpu().numpy(), epoch_R.cpu().numpy()
 

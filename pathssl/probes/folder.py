@@ -32,8 +32,8 @@ def read_labels(source: Path) -> pd.DataFrame:
     return read_table(source, COLUMNS, kind="A labelled folder")
 
 
-def read_table(source: Path, columns: Sequence[str], *, kind: str) -> pd.DataFrame:
-    """The rows of a CSV file as text, without outer blanks: `columns` and, where the file has them, group and slide.
+def read_table(source: Path, columns: Sequence[str], *, kind: str, optional: Sequence[str] = ()) -> pd.DataFrame:
+    """The rows of a CSV file as text, without outer blanks: `columns` and, where the file has them, group, slide and `optional`.
 
     kind: of folder that holds it.
     """
@@ -59,11 +59,11 @@ def read_table(source: Path, columns: Sequence[str], *, kind: str) -> pd.DataFra
         raise UserError(f"{source} has both columns {' and '.join(found)}. Keep the one that holds the groups.")
     if table.empty:
         raise UserError(f"{source} has a header but no rows.")
-    more = [*found, *(["slide"] if "slide" in table and "slide" not in columns else [])]
+    more = [*found, *(name for name in ("slide", *optional) if name in table and name not in columns)]
     table = table[[*columns, *more]].rename(columns=dict.fromkeys(found, "group"))
     table = table.apply(lambda column: column.fillna("").str.strip())  # a row that ends early has no value at all
-    optional = {"slide"} - set(columns)  # of some images it may not be known
-    for column in table.columns.difference(optional, sort=False):
+    unknown = {"slide"} - set(columns)  # of some images it may not be known
+    for column in table.columns.difference(unknown, sort=False):
         empty = table.index[table[column] == ""]
         if len(empty):
             name = found[0] if column == "group" else column

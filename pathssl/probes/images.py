@@ -5,7 +5,7 @@ Axes: B images of a batch, N of the set, H and W pixels, C = 3 colours.
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +21,11 @@ _LOOKED_AT = 64  # images whose size is looked up for records
 def load_image(path: Path, image_px: int) -> np.ndarray:
     """(image_px, image_px, 3) uint8: the largest centred square of the image, resampled once (bicubic, antialiased)."""
     with _opened(path) as file:
-        image = file.convert("RGB")
+        return squared(file.convert("RGB"), image_px)
+
+
+def squared(image: Image.Image, image_px: int) -> np.ndarray:
+    """(image_px, image_px, 3) uint8 of an RGB image: see `load_image`."""
     side = min(image.size)
     left, top = (image.width - side) / 2, (image.height - side) / 2
     box = (left, top, left + side, top + side)
@@ -43,6 +47,22 @@ def array_batches(images_NHWC: np.ndarray, batch_size: int) -> Iterator[np.ndarr
     """Batches (B, H, W, 3) of an array that is in memory."""
     for start in range(0, len(images_NHWC), batch_size):
         yield images_NHWC[start : start + batch_size]
+
+
+def rebatched(pieces: Iterable[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
+    """The rows of all pieces in batches of `batch_size`, the last one smaller."""
+    waiting: list[np.ndarray] = []
+    count = 0
+    for piece in pieces:
+        waiting.append(piece)
+        count += len(piece)
+        if count >= batch_size:
+            rows = np.concatenate(waiting)
+            whole = count - count % batch_size
+            yield from array_batches(rows[:whole], batch_size)
+            waiting, count = [rows[whole:]], count - whole
+    if count:
+        yield np.concatenate(waiting)
 
 
 def files_hash(paths: Iterable[Path], image_px: int) -> str | None:
@@ -116,12 +136,20 @@ class ImageFiles:
         pool = ThreadPoolExecutor(self.threads)
         ahead: deque = deque()
         try:
-            for start in range(0, len(rows), batch_size):
-                paths = [self.paths[row] for row in rows[start : start + batch_size]]
-                ahead.append([pool.submit(load_image, path, self.image_px) for path in paths])
+            for sources in self._sources(rows, batch_size):
+                ahead.append([pool.submit(self._load, source) for source in sources])
                 if len(ahead) == 2:
                     yield np.stack([image.result() for image in ahead.popleft()])
             while ahead:
                 yield np.stack([image.result() for image in ahead.popleft()])
         finally:  # also where one image fails or the reader leaves early
             pool.shutdown(cancel_futures=True)
+
+    def _sources(self, rows: np.ndarray, batch_size: int) -> Iterator[Sequence]:
+        """What `_load` makes the images of these numbers from, batch by batch."""
+        for start in range(0, len(rows), batch_size):
+            yield [self.paths[row] for row in rows[start : start + batch_size]]
+
+    def _load(self, source: Path) -> np.ndarray:
+        """(image_px, image_px, 3) uint8, in one of the threads."""
+        return load_image(source, self.image_px)

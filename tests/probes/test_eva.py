@@ -71,6 +71,8 @@ def one_run_by_hand(features, o, run):
             optimiser.step()
             taken += 1
         epoch += 1
+        if epoch % o["look_every"]:
+            continue
         accuracy = balanced_accuracy(features.val.labels_N, scores(features.val).argmax(1))
         if accuracy > best[0] + 1e-6:
             best, waited = (accuracy, {"val": scores(features.val), "test": scores(features.test)}, epoch), 0
@@ -83,7 +85,13 @@ def one_run_by_hand(features, o, run):
 
 @pytest.mark.parametrize("classes", [2, 4])
 @pytest.mark.parametrize(
-    ("name", "more"), [("eva", {"lr": 0.003}), ("eva_2024", {"lr": 0.05}), ("eva", {"lr": 0.02, "patience": 2})]
+    ("name", "more"),
+    [
+        ("eva", {"lr": 0.003}),
+        ("eva_2024", {"lr": 0.05}),
+        ("eva", {"lr": 0.02, "patience": 2}),
+        ("eva", {"lr": 0.02, "patience": 1, "look_every": 2}),
+    ],
 )
 def test_runs_together_are_each_run_alone(name, more, classes, made_features):
     features = made_features(
@@ -96,6 +104,7 @@ def test_runs_together_are_each_run_alone(name, more, classes, made_features):
     assert result.arrays["epoch"].tolist() == [epoch for _, _, epoch, _ in alone]
     if "patience" in more:
         assert min(last for *_, last in alone) < 8  # ended early
+        assert not (result.arrays["epoch"] % o["look_every"]).any()
     for split in ("val", "test"):
         np.testing.assert_allclose(
             result.scores[split], np.mean([scores[split] for _, scores, *_ in alone], axis=0), atol=1e-5
@@ -133,7 +142,8 @@ def test_fewer_steps_than_an_epoch_give_what_they_led_to(made_features):
 
 
 @pytest.mark.parametrize(
-    "change", [{"optimiser": "adam"}, {"schedule": "linear"}, {"runs": 0}, {"patience": 1.5}, {"lr": -1}]
+    "change",
+    [{"optimiser": "adam"}, {"schedule": "linear"}, {"runs": 0}, {"patience": 1.5}, {"lr": -1}, {"look_every": 0}],
 )
 def test_settings_that_make_no_sense_are_refused(change):
     with pytest.raises(UserError, match="eva: "):

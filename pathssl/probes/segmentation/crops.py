@@ -14,7 +14,7 @@ from einops import rearrange
 from PIL import Image, UnidentifiedImageError
 
 from pathssl.errors import UserError
-from pathssl.probes.images import array_batches
+from pathssl.probes.images import array_batches, rebatched
 
 WHITE = 255  # beyond the image, as beyond a slide
 
@@ -29,6 +29,13 @@ def cut(image: np.ndarray, crop_px: int, fill: int) -> np.ndarray:
     padding = [(0, -size % crop_px) for size in image.shape[:2]] + [(0, 0)] * (image.ndim - 2)
     padded = np.pad(image, padding, constant_values=fill)
     return rearrange(padded, "(rows h) (columns w) ... -> (rows columns) h w ...", h=crop_px, w=crop_px)
+
+
+def resampled(crops: np.ndarray, image_px: int, how: Image.Resampling) -> np.ndarray:
+    """(crops, image_px, image_px, ...) uint8 of crops (crops, P, P, ...); the same where P is that already."""
+    if crops.shape[1] == image_px:
+        return crops
+    return np.stack([np.asarray(Image.fromarray(crop).resize((image_px, image_px), how)) for crop in crops])
 
 
 def load_picture(path: Path) -> np.ndarray:
@@ -51,12 +58,13 @@ def room(shape: Sequence[int], dtype: type, cache_mib: float) -> np.ndarray:
 class CropFiles:
     """The crops of one task's images, in their order: decoded by `threads` threads, a few images ahead of the reader.
 
-    They are kept decoded when they all fit in `cache_mib`; a larger set is decoded again for each checkpoint.
+    They are `crop_px` wide in the images, and resampled (bicubic, antialiased) to `image_px`. They are kept decoded when they all fit in
+    `cache_mib`; a larger set is decoded again for each checkpoint.
     """
 
-    def __init__(self, paths: list[Path], *, crops: int, crop_px: int, threads: int, cache_mib: float):
+    def __init__(self, paths: list[Path], *, crops: int, crop_px: int, image_px: int, threads: int, cache_mib: float):
         self.paths = paths
-        self.shape = (crops, crop_px, crop_px, 3)
+        self.crop_px, self.shape = crop_px, (crops, image_px, image_px, 3)
         self.threads = threads
         self.fits = int(np.prod(self.shape)) <= cache_mib * 2**20
         self._decoded_MPPC: np.ndarray | None = None
@@ -68,7 +76,7 @@ class CropFiles:
             return
         kept = np.empty(self.shape, np.uint8) if self.fits else None
         end = 0
-        for batch_BPPC in _rebatched(self._crops(), batch_size):
+        for batch_BPPC in rebatched(self._crops(), batch_size):
             start, end = end, end + len(batch_BPPC)
             if kept is not None:
                 kept[start:end] = batch_BPPC
@@ -76,8 +84,10 @@ class CropFiles:
         self._decoded_MPPC = kept
 
     def _crops(self) -> Iterator[np.ndarray]:
-        for image_HWC in in_threads(load_picture, self.paths, self.threads):
-            yield cut(image_HWC, self.shape[1], WHITE)
+        return in_threads(self._crops_of, self.paths, self.threads)
+
+    def _crops_of(self, path: Path) -> np.ndarray:
+        return resampled(cut(load_picture(path), self.crop_px, WHITE), self.shape[1], Image.Resampling.BICUBIC)
 
 
 def in_threads(load: Callable[[Path], object], paths: Sequence[Path], threads: int) -> Iterator:
@@ -93,19 +103,3 @@ def in_threads(load: Callable[[Path], object], paths: Sequence[Path], threads: i
             yield ahead.popleft().result()
     finally:  # also where one fails or the reader leaves early
         pool.shutdown(cancel_futures=True)
-
-
-def _rebatched(pieces: Iterator[np.ndarray], batch_size: int) -> Iterator[np.ndarray]:
-    """The rows of all pieces in batches of `batch_size`, the last one smaller."""
-    waiting: list[np.ndarray] = []
-    count = 0
-    for piece in pieces:
-        waiting.append(piece)
-        count += len(piece)
-        if count >= batch_size:
-            rows = np.concatenate(waiting)
-            whole = count - count % batch_size
-            yield from array_batches(rows[:whole], batch_size)
-            waiting, count = [rows[whole:]], count - whole
-    if count:
-        yield np.concatenate(waiting)

@@ -5,7 +5,8 @@ Axes: N images, M crops, K classes; H, W pixels of an image, P = image_px.
 
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +15,9 @@ import pandas as pd
 from PIL import Image, UnidentifiedImageError
 
 from pathssl.errors import UserError
+from pathssl.probes.cache import key_of
 from pathssl.probes.images import files_hash
-from pathssl.probes.segmentation.crops import CropFiles, crops_of, cut, in_threads, room
+from pathssl.probes.segmentation.crops import CropFiles, crops_of, cut, in_threads, resampled, room
 from pathssl.probes.segmentation.masks import IGNORED, MOST_CLASSES, Meaning, load_mask
 from pathssl.probes.splits import check_groups, take_validation
 from pathssl.probes.task import check_samples, slides_of, split_names
@@ -27,12 +29,14 @@ class SegmentationTask:
     """Images in a folder with a mask and a split each.
 
     `table` has the text columns path and mask (relative to `folder`), split and, where known, group; `source` names it in
-    messages. Every image is cut into crops of `image_px` at its own resolution, the last ones padded with pixels that do
-    not count. Masks hold class numbers: k is `classes[k]`, or, where classes is None, each value found is a class of that
-    name, in order. `instances`: they hold numbers of objects, and every one above 0 is of class 1. Pixels of the value
+    messages. Every image is cut into crops of `crop_px` at its own resolution, the last ones padded with pixels that do
+    not count, and these are resampled to `image_px` where that differs (None: it does not). Masks hold class numbers: k is
+    `classes[k]`, or, where classes is None, each value found is a class of that name, in order. `instances`: they hold numbers
+    of objects, and every one above 0 is of class 1. Pixels of the value
     `ignore` do not count. `background`: the value 0 is background, which is learned, and left out of Dice and mIoU.
     Without a validation split, `val_fraction` of train's images becomes one, by group. The order of the rows does not
-    matter: images are sorted by path. `mpp`: um per pixel of the images, for records.
+    matter: images are sorted by path. `mpp`: um per pixel of the images, for records. `read_mask` gives the (H, W) whole numbers of
+    what `mask` names, in several threads; it is asked twice for each.
     """
 
     def __init__(
@@ -50,14 +54,17 @@ class SegmentationTask:
         threads: int,
         cache_mib: float,
         mpp: float | None = None,
+        crop_px: int | None = None,
+        read_mask: Callable[[Path], np.ndarray] = load_mask,
     ):
         if not 0 < val_fraction <= 0.5:
             raise UserError(f"val_fraction={val_fraction}: give a share of train above 0 and at most 0.5, such as 0.2.")
-        if image_px < 1 or threads < 1:
-            raise UserError(f"image_px={image_px}, threads={threads}: both must be at least 1.")
+        self.crop_px = image_px if crop_px is None else crop_px
+        if min(image_px, self.crop_px, threads) < 1:
+            raise UserError(f"image_px={image_px}, crop_px={crop_px}, threads={threads}: all must be at least 1.")
         table = table.sort_values("path", kind="stable")
         self.source, self.image_px, self.threads, self.cache_mib = source, image_px, threads, cache_mib
-        self.mpp = mpp
+        self.mpp, self._read_mask = mpp, read_mask
         self.ids_N = table["path"].to_numpy(str)
         self.grouped = "group" in table
         self.groups_N = table["group"].to_numpy(str) if self.grouped else self.ids_N
@@ -68,7 +75,7 @@ class SegmentationTask:
             check_groups(self.groups_N, self.splits_N, source)
         self._masks = [folder / path for path in table["mask"]]
         images = [folder / path for path in self.ids_N]
-        looks = list(in_threads(_look, list(zip(images, self._masks, strict=True)), threads))
+        looks = list(in_threads(partial(_look, read_mask), list(zip(images, self._masks, strict=True)), threads))
         self.meaning, self.classes = _meaning(looks, classes, ignore, instances, source)
         self.background = _background(background, self.meaning, source)
         self.labels_N = np.array([look.digest for look in looks])  # by which the task is known
@@ -77,8 +84,15 @@ class SegmentationTask:
         if self.val_taken_from_train:
             self._take_validation(val_fraction)
         self._check_classes()
-        self.image_M = np.repeat(np.arange(len(images)), [crops_of(look.size_HW, image_px) for look in looks])
-        self.images = CropFiles(images, crops=len(self.image_M), crop_px=image_px, threads=threads, cache_mib=cache_mib)
+        self.image_M = np.repeat(np.arange(len(images)), [crops_of(look.size_HW, self.crop_px) for look in looks])
+        self.images = CropFiles(
+            images,
+            crops=len(self.image_M),
+            crop_px=self.crop_px,
+            image_px=image_px,
+            threads=threads,
+            cache_mib=cache_mib,
+        )
         self._labels_MPP: np.ndarray | None = None
 
     def __len__(self) -> int:
@@ -90,7 +104,8 @@ class SegmentationTask:
 
     def data_hash(self) -> str | None:
         """Of which images these are, by their files' places, sizes and times, and how they are cut; None: not known."""
-        return files_hash(self.images.paths, self.image_px)
+        known = files_hash(self.images.paths, self.image_px)
+        return known if known is None or self.crop_px == self.image_px else key_of(known, self.crop_px)
 
     def describe(self) -> dict:
         """What the task is made of, for records: images, groups, crops and pixels of each class by split, and how they are shown."""
@@ -104,7 +119,8 @@ class SegmentationTask:
                 "crops": len(self.crops(name)),
                 "pixels_of_class": dict(zip(self.classes, pixels_K, strict=True)),
             }
-        images = {"image_px": self.image_px, "mpp": self.mpp, "seen_mpp": None if self.mpp is None else [self.mpp] * 2}
+        seen = None if self.mpp is None else [round(self.mpp * self.crop_px / self.image_px, 4)] * 2
+        images = {"crop_px": self.crop_px, "image_px": self.image_px, "mpp": self.mpp, "seen_mpp": seen}
         return {
             "source": self.source,
             "val_taken_from_train": self.val_taken_from_train,
@@ -122,10 +138,10 @@ class SegmentationTask:
         if self._labels_MPP is None:
             labels_MPP = room((len(self.image_M), self.image_px, self.image_px), np.uint8, self.cache_mib)
             end = 0
-            for mask_HW in in_threads(load_mask, self._masks, self.threads):
-                crops = cut(self.meaning.labels(mask_HW), self.image_px, IGNORED)
+            for mask_HW in in_threads(self._read_mask, self._masks, self.threads):
+                crops = cut(self.meaning.labels(mask_HW), self.crop_px, IGNORED)
                 start, end = end, end + len(crops)
-                labels_MPP[start:end] = crops
+                labels_MPP[start:end] = resampled(crops, self.image_px, Image.Resampling.NEAREST)
             self._labels_MPP = labels_MPP
         return self._labels_MPP
 
@@ -191,7 +207,7 @@ class _Look(NamedTuple):
     digest: str
 
 
-def _look(paths: tuple[Path, Path]) -> _Look:
+def _look(read_mask: Callable[[Path], np.ndarray], paths: tuple[Path, Path]) -> _Look:
     image, mask = paths
     if not mask.is_file():
         raise UserError(f"The mask {mask} of {image} is not there. Correct the path or add the file.")
@@ -200,7 +216,7 @@ def _look(paths: tuple[Path, Path]) -> _Look:
             size_HW = file.height, file.width
     except (UnidentifiedImageError, Image.DecompressionBombError, OSError) as error:
         raise UserError(f"{image} cannot be decoded ({error}). Mend it, or take its row out of the table.") from error
-    mask_HW = load_mask(mask)
+    mask_HW = read_mask(mask)
     if mask_HW.shape != size_HW:
         raise UserError(
             f"{image} is {size_HW[1]} x {size_HW[0]} px and its mask {mask} {mask_HW.shape[1]} x {mask_HW.shape[0]}: "

@@ -16,7 +16,7 @@ from pathssl.data.regions import Region
 from pathssl.data.sampling import Sampler
 from pathssl.errors import UserError
 from pathssl.probes.folder import read_table
-from pathssl.probes.images import ImageFiles
+from pathssl.probes.images import ImageFiles, rebatched
 from pathssl.probes.slide_level.bags import BagTask
 from pathssl.seeding import integer_seed
 from pathssl.slides.index import SlideIndex, build_index
@@ -72,7 +72,7 @@ class SlidesTask(BagTask):
             raise UserError(
                 f"{source}: mpp={mpp}, patches={patches}: give um per pixel above 0 and at least one patch a slide."
             )
-        self.index, self.mpp, self.patches, self.min_tissue = index, float(mpp), patches, index.settings["min_tissue"]
+        self.index, self.patches, self.min_tissue = index, patches, index.settings["min_tissue"]
         self.row = {name: k for k, name in enumerate(index.paths)}
         _check_slides(table["slide"], index, source)
         if "group" not in table:
@@ -80,7 +80,7 @@ class SlidesTask(BagTask):
         table = table.rename(columns={"slide": "bag"}).loc[table.index.repeat(patches)]
         number = table.groupby("bag").cumcount()
         table["path"] = table["bag"] + "#" + number.map("{:05d}".format)
-        super().__init__(table, source=source, folder=index.root, threads=1, **settings)
+        super().__init__(table, source=source, folder=index.root, mpp=float(mpp), threads=1, **settings)
 
     def _open(self, _folder: Path, *, image_px: int, cache_mib: float, **_) -> ImageFiles:
         slides = list(dict.fromkeys(self.bags_N.tolist()))  # in the order of ids, which begin with them
@@ -97,9 +97,8 @@ class SlidePatches(ImageFiles):
         self.samplers = {name: _sampler(task, name, image_px) for name in slides}
         self.patches = task.patches
 
-    def describe(self, mpp: float | None) -> dict:
-        mpp = self.task.mpp if mpp is None else mpp
-        return {"shorter_side_px": [self.image_px] * 2, "image_px": self.image_px, "mpp": mpp, "seen_mpp": [mpp] * 2}
+    def _sides(self) -> list[int]:
+        return [self.image_px] * 2  # as they are read
 
     def hash(self) -> str:
         """Of the slides' places, sizes and times, and of how patches are taken from them."""
@@ -109,7 +108,10 @@ class SlidePatches(ImageFiles):
         return hashlib.blake2b(repr((files, how)).encode(), digest_size=16).hexdigest()
 
     def _decode(self, rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-        waiting = np.empty((0, self.image_px, self.image_px, 3), np.uint8)
+        return rebatched(self._read(rows), batch_size)
+
+    def _read(self, rows: np.ndarray) -> Iterator[np.ndarray]:
+        """The patches of these numbers, slide by slide."""
         slide_N, number_N = np.divmod(rows, self.patches)
         for k in np.unique(slide_N):
             name = self.slides[k]
@@ -118,12 +120,7 @@ class SlidePatches(ImageFiles):
             reader.close()
             for number, _, reason in found.replaced:
                 log.warning("%s: patch %d cannot be decoded and is replaced by another (%s).", name, number, reason)
-            waiting = np.concatenate([waiting, found.pixels])
-            while len(waiting) >= batch_size:
-                yield waiting[:batch_size]
-                waiting = waiting[batch_size:]
-        if len(waiting):
-            yield waiting
+            yield found.pixels
 
 
 def _sampler(task: SlidesTask, name: str, image_px: int) -> Sampler:
