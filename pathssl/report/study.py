@@ -49,6 +49,11 @@ class Run:
         return self.status["state"] if self.status else "not started"
 
     @property
+    def untrained(self) -> bool:
+        """Whether the run only probes what it begins with (train.patches=0)."""
+        return (self.config.get("train") or {}).get("patches") == 0
+
+    @property
     def probed(self) -> list[float]:
         """The patches seen at each checkpoint that any probe has a number for, in order."""
         points = [series.patches for key, series in self.series.items() if key.startswith(_KEPT)]

@@ -422,7 +422,7 @@ def test_a_runs_encoder_is_initialised_as_init_says_and_the_log_tells(tmp_path, 
     model = {"name": PLAIN, "args": MINI, "drop_path": 0.0, "drop_path_rule": "linear"}
 
     def encoder(**init):
-        settings = {"pretrained": False, "path": None, "strict": False} | init
+        settings = {"pretrained": False, "path": None, "name": None, "strict": False} | init
         return parts.encoder({"seed": 0, "model": model, "init": settings})
 
     with caplog.at_level(logging.INFO):
