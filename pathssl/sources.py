@@ -39,10 +39,21 @@ _PICTURED = 8
 
 
 def check_tasks(config: Mapping[str, Any]) -> None:
-    """Raises UserError for a labelled folder that lacks something: it reads labels.csv and looks for every image."""
-    for block in config["task"].values():
-        if "cohort" not in block and "foreground" not in block:  # these are written, and looked at, first
-            make(block)
+    """Raises UserError for datasets that lack something, all in one: it reads their tables and looks for every image."""
+    wrong = {}
+    for name, block in config["task"].items():
+        try:
+            if "cohort" not in block and "foreground" not in block:  # these are written, and looked at, first
+                make(block)
+        except UserError as error:
+            wrong[name] = error
+    if len(wrong) == 1:
+        raise next(iter(wrong.values()))
+    if wrong:
+        rest = [name for name in config["task"] if name not in wrong]
+        without = f" The others can be had alone: task=[{','.join(rest)}]." if rest else ""
+        said = "".join(f"\n  {name}: {error}" for name, error in wrong.items())
+        raise UserError(f"{len(wrong)} of {len(config['task'])} tasks cannot be read.{without}{said}")
 
 
 def task_hash(task: Task) -> str:

@@ -40,6 +40,7 @@ class Run:
     status: dict | None
     environment: dict | None
     data: dict | None
+    tasks: dict | None
     coverage: dict | None
     series: dict[str, Series]
 
@@ -153,6 +154,7 @@ def read_run(folder: Path) -> Run:
         status=records.read_status(folder),
         environment=records.read_json(folder / "environment.json"),
         data=records.read_json(folder / "data.json"),
+        tasks=records.read_json(folder / "tasks.json"),
         coverage=records.read_coverage(folder),
         series=_columns(records.read_rows(folder)),
     )
