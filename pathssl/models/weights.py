@@ -145,8 +145,9 @@ def create_pretrained(
         resampled[_PATCHES] = f"{published[1]} px to {patch_px} px"
     config = encoder.pretrained_cfg
     loaded = Loaded(
-        source="what timm publishes as "
-        + ".".join(part for part in (config["architecture"], config.get("tag")) if part),
+        source=f"what is published as {name}"
+        if ":" in name
+        else "what timm publishes as " + ".".join(part for part in (config["architecture"], config.get("tag")) if part),
         loaded=[key for key in own if key not in missing],
         resampled=resampled,
         missing=missing,
