@@ -77,7 +77,11 @@ def published_beside(study: Study, reading: Reading) -> Beside | None:
         lines += [line for line in ours if row_of[line.arm] == name]
     lines += [line for line in ours if row_of[line.arm] not in known["rows"]]
     names = {key: of["name"] for key, of in columns.items()}
-    return Beside(known["source"], " ".join(known["protocol"].split()), names, lines, _notes(columns, lines))
+    notes = [
+        *_notes(columns, lines),
+        *_models(reading, [line.arm for line in ours if row_of[line.arm] in known["rows"]]),
+    ]
+    return Beside(known["source"], " ".join(known["protocol"].split()), names, lines, notes)
 
 
 def _task(column: str) -> str:
@@ -95,6 +99,7 @@ def _published(name: str, figures: Mapping[str, list[float]], columns: Mapping[s
 
 def _ours(study: Study, reading: Reading, columns: Mapping[str, Any]) -> Iterator[Line]:
     """The arms' rows: one for each protocol, of which the first has the figures of masks too."""
+    names = words.distinct_names(study.arms)
     for arm in study.arms:
         runs = [(run, at) for run, at in zip(reading.runs, reading.patches, strict=True) if run.arm == arm]
         for place, protocol in enumerate(_protocols(study, columns)):
@@ -109,7 +114,7 @@ def _ours(study: Study, reading: Reading, columns: Mapping[str, Any]) -> Iterato
                     figures[key], seeds[key] = found, n
                     used = list(dict.fromkeys([*used, chosen]))
             if figures:
-                yield Line(arm, arm, ", ".join(used), figures, seeds)
+                yield Line(names[arm], arm, ", ".join(used), figures, seeds)
 
 
 def _protocols(study: Study, columns: Mapping[str, Any]) -> list[str]:
@@ -168,6 +173,19 @@ def _notes(columns: Mapping[str, Any], lines: list[Line]) -> list[str]:
     return notes + [f"{of['name']}: {of['note']}." for of in columns.values() if "note" in of]
 
 
+def _models(reading: Reading, arms: list[str]) -> list[str]:
+    """What stands below the published rows is not always the model that those are of: a sentence for each architecture."""
+    said: dict[str, str] = {}
+    for run, patches in zip(reading.runs, reading.patches, strict=True):
+        if run.arm in arms:
+            model = run.config["model"]
+            args = ", ".join(f"{key} {value}" for key, value in (model.get("args") or {}).items() if key != "img_size")
+            seen = f"after {words.count(patches)} patches" if patches else "as it begins, not trained further"
+            said[run.arm] = f"{model['name']}{f' with {args}' if args else ''}, {seen}"
+    names = words.distinct_names(list(said)) if said else {}
+    return [f"{names[arm]} is timm's {what}." for arm, what in said.items()]
+
+
 def published_csv(found: Beside | None) -> str:
     """One line for each row and column, in full precision."""
     lines = [
@@ -190,7 +208,7 @@ def published_markdown(found: Beside | None) -> str:
         cells = [plain(str(line.figures[key])) if key in line.figures else "—" for key in found.columns]
         rows.append(f"| {plain(line.name)} | {plain(line.protocol)} | {' | '.join(cells)} |")
     notes = [f"- {plain(note)}" for note in (f"Published: {found.source}. {found.protocol}", *found.notes)]
-    return "\n".join(["## Beside what was published", "", *rows, "", *notes, ""])
+    return "\n".join(["## Beside what was published", "", *rows, "", *notes, "", ""])
 
 
 def published_latex(found: Beside | None) -> str:

@@ -75,6 +75,7 @@ def test_ours_stand_below_the_published_row_of_their_model_with_the_spread_over_
     assert today.figures["bach_val"].sd is None and ours.figures["consep_val"].value == pytest.approx(0.4)
     # PCam has both splits in the paper too: what is on test was not chosen there.
     assert (today.figures["pcam_val"].marks, today.figures["pcam_test"].marks) == ("*", "")
+    assert "model=a is timm's a, after 12\u202f800 patches." in beside.notes
     assert any("which flatters" in note for note in beside.notes) and any("Dice" in note for note in beside.notes)
 
 
