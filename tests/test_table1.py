@@ -1,7 +1,6 @@
 """Table I as a study: its rows are what they say at every scale, and a small one runs from the command to the table."""
 
 import csv
-import re
 from functools import cache
 
 import miniatures
@@ -15,7 +14,7 @@ from programs import pathssl, train
 
 from pathssl.complaints import CONF
 from pathssl.models.encoder import create_encoder
-from pathssl.records import read_status
+from pathssl.records import find_runs, read_config, read_status
 
 ROWS = sorted(path.stem for path in (CONF / "table1").glob("*.yaml"))
 TRAINED = [row for row in ROWS if row.startswith("kaiko")]
@@ -103,9 +102,10 @@ def test_a_small_one_runs_from_the_command_to_the_table(small, tmp_path, monkeyp
     ):
         done = train(*line, *rows, "-m", cwd=tmp_path)
     study = tmp_path / "outputs" / "table1"
-    state = {path.parent.name: read_status(path)["state"] for path in study.glob("*/seed0")}
-    finished = {re.search(r"table1=(\w+)", arm)[1] for arm, told in state.items() if told == "finished"}
-    assert finished == {"kaiko_vits8", "kaiko_vitl14", "random_vits16"}, done.stdout + done.stderr
+    finished = {
+        read_config(run)["report"]["row"] for run in find_runs(study) if read_status(run)["state"] == "finished"
+    }
+    assert finished == {"kaiko S/8", "kaiko L/14", "DINO S/16 random init"}, done.stdout + done.stderr
     assert "the Hugging Face Hub cannot be reached" in done.stdout + done.stderr  # of imagenet_vits16
     done = pathssl("report", study, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
