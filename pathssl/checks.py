@@ -64,15 +64,21 @@ def check(config: Mapping[str, Any]) -> None:
         raise UserError(f"probe.where={where} is not one of {', '.join(PROBED)}.")
     check_action(config["leakage"]["on_overlap"])
     check_budget(config["budget"]["max_gpu_hours"])
-    most = config["slide_cache"]["gib"]
-    if isinstance(most, bool) or not isinstance(most, int | float) or most <= 0:
-        raise UserError(f"slide_cache.gib={most} must be a number of GiB, above 0.")
+    check_slide_cache(config["slide_cache"]["gib"])
     minutes = config["checkpoint"]["state_every_min"]
     if minutes is not None and (isinstance(minutes, bool) or not isinstance(minutes, int | float) or minutes <= 0):
         raise UserError(f"checkpoint.state_every_min={minutes} must be a number of minutes, or null for never.")
     path = config["init"]["path"]
     if path is not None and not Path(path).is_file():
         raise UserError(f"init.path={path} is not a file.")
+
+
+def check_slide_cache(gib: Any) -> None:
+    """The verbs that look at slides alone ask for this too."""
+    if isinstance(gib, bool) or not isinstance(gib, int | float) or not 0 < gib < math.inf:
+        raise UserError(
+            f"slide_cache.gib={gib} must be a number of GiB, above 0: what the disk of slide_cache.dir has to spare."
+        )
 
 
 def check_patch_size(encoder: nn.Module, config: Mapping[str, Any]) -> None:

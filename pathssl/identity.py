@@ -26,7 +26,18 @@ _WHERE_AND_HOW = (
     "feature_cache_mib",
     "slide_cache",
 )
-BOOKKEEPING = ("seed", "study", "experiment", "task", "probe", "features", "robustness", "hydra", *_WHERE_AND_HOW)
+BOOKKEEPING = (
+    "seed",
+    "study",
+    "experiment",
+    "report",
+    "task",
+    "probe",
+    "features",
+    "robustness",
+    "hydra",
+    *_WHERE_AND_HOW,
+)
 # What may differ between two starts of the same run.
 _NOT_OF_THE_RUN = tuple(f"{name}." for name in ("report", "probe.where", *_WHERE_AND_HOW))
 _LONGEST_NAME = 100

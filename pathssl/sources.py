@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from pathssl.augment import MultiCrop
+from pathssl.checks import check_slide_cache
 from pathssl.data.distinct import Distinct
 from pathssl.data.holdout import held_out
 from pathssl.data.limit import limited
@@ -169,8 +170,9 @@ def _of_index(config: Mapping[str, Any]) -> dict[str, Any]:
 def mirrors(config: Mapping[str, Any]) -> SlideCache:
     """Where slides by URL are kept on this machine."""
     settings = config["slide_cache"]
-    folder = Path(config["cache_dir"]) / "slides" if settings["dir"] is None else Path(settings["dir"])
-    return SlideCache(folder, int(settings["gib"] * 2**30))
+    gib, folder = settings["gib"], settings["dir"]
+    check_slide_cache(gib)
+    return SlideCache(Path(config["cache_dir"]) / "slides" if folder is None else Path(folder), int(gib * 2**30))
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def test_an_arm_is_named_by_its_overrides_without_bookkeeping():
         "loader.workers=4",
     ]
     assert arm_name(overrides) == "model=vits8,teacher=m0.99"
-    assert arm_name(["seed=1", "study=x", "hydra/launcher=local", "logger=wandb"]) == "default"
+    assert arm_name(["seed=1", "study=x", "hydra/launcher=local", "logger=wandb", "+report.question=why"]) == "default"
 
 
 def test_long_or_odd_names_are_cut_and_told_apart_by_a_hash():

@@ -79,3 +79,10 @@ def test_thresholds_and_filters_are_factors_that_are_typed(data):
     assert (strict.index.overlaps(draws.slide, draws.x0, draws.y0, draws.mpp, 40) >= 0.9).all()
     read = strict.reader(0).read(np.arange(20))
     assert all(strict.accepts.share(pixels) >= 0.9 for pixels in read.pixels) and read.draws.redraw.any()
+
+
+@pytest.mark.parametrize("gib", ["lots", "-1", "0", "null", ".inf", "true"])
+def test_the_slide_cache_is_given_as_a_number_of_gib(gib):
+    with pytest.raises(UserError, match=r"^slide_cache\.gib=\S+ must be a number of GiB, above 0[^\n]*$"):
+        sources.mirrors(compose([f"slide_cache.gib={gib}"]))
+    assert sources.mirrors(compose(["slide_cache.gib=0.5"])).limit_bytes == 2**29

@@ -2,6 +2,7 @@
 
 import csv
 import glob
+import hashlib
 import math
 from collections import defaultdict
 from dataclasses import dataclass, replace
@@ -10,9 +11,9 @@ from pathlib import Path
 import pyarrow.parquet
 
 from pathssl.errors import UserError
-from pathssl.slides.dicom import one_a_series, titles
+from pathssl.slides.dicom import one_a_series, series_of, titles
 from pathssl.slides.remote import listing
-from pathssl.slides.remote.address import is_url, scheme_of
+from pathssl.slides.remote.address import is_url, name_below, scheme_of
 from pathssl.slides.remote.cache import SlideCache
 from pathssl.slides.remote.place import Place
 from pathssl.slides.tcga import barcode, chosen
@@ -85,6 +86,14 @@ def _by_url(path: str | None, manifest: Path | str | None, mirrors: SlideCache) 
     return listing.find(path, mirrors, SUFFIXES)
 
 
+def content_hash(manifest: Path | str | None, mirrors: SlideCache | None) -> str | None:
+    """Of a manifest."""
+    if manifest is None:
+        return None
+    file = listing.local_copy(manifest, mirrors) if is_url(manifest) else _there(Path(manifest))
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
 def root_of(path: Path | str) -> Path:
     """The folder that slides are named relative to."""
     given = Path(path)
@@ -107,7 +116,7 @@ def _find(path: str) -> tuple[Path, list[Path]]:
         fixed, found = given, (file for file in given.rglob("*") if file.is_file())
     else:
         fixed, found = Path(*given.parts[: _first_magic(given)]), map(Path, glob.glob(path, recursive=True))
-    return root, [root / file.relative_to(fixed) for file in one_a_series(filter(_is_slide, found))]
+    return root, [root / file.relative_to(fixed) for file in one_a_series(filter(_is_slide, found), series_of)]
 
 
 def _first_magic(path: Path) -> int:
@@ -125,10 +134,14 @@ def _case_and_site(stem: str) -> tuple[str, str]:
     return stem, _UNKNOWN_SITE
 
 
-def _rows(manifest: Path) -> list[dict[str, str]]:
+def _there(manifest: Path) -> Path:
     if not manifest.is_file():
         raise UserError(f"There is no manifest {manifest}: data.manifest names a CSV or Parquet file, or null.")
-    if manifest.suffix.lower() == ".parquet":
+    return manifest
+
+
+def _rows(manifest: Path) -> list[dict[str, str]]:
+    if _there(manifest).suffix.lower() == ".parquet":
         table = pyarrow.parquet.read_table(manifest)
         columns, rows = table.column_names, table.to_pylist()
     else:
@@ -156,7 +169,8 @@ def _annotate(entries: dict[str, Entry], root: Path | Place, manifest: Path) -> 
             short_names[short].append(path)
     seen = set()
     for row in _rows(manifest):
-        name = row["slide"].removeprefix(f"{root}/")
+        name = row["slide"]
+        name = name_below(root.url, name) if is_url(name) and isinstance(root, Place) else name.removeprefix(f"{root}/")
         found = [name] if name in entries else short_names[name]
         if len(found) != 1 or found[0] in seen:
             problem = "is not among the slides" if not found else f"could be any of {', '.join(found[:3])}"

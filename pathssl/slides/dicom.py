@@ -2,9 +2,9 @@
 
 import struct
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from pathlib import Path, PurePosixPath
-from typing import BinaryIO
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePath, PurePosixPath
+from typing import BinaryIO, TypeVar
 
 SUFFIX = ".dcm"
 _PREAMBLE = 132
@@ -12,10 +12,14 @@ _SERIES = 0x0020000E  # SeriesInstanceUID
 _ITEM, _END_OF_ITEM, _END_OF_SEQUENCE = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 _LONG = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")
 _UNDEFINED = 0xFFFFFFFF
+T = TypeVar("T", bound=PurePath)
 
 
-def one_a_series(files: Iterable[Path]) -> list[Path]:
-    """`files` with only the first, by name, of each series of DICOM files in a folder: OpenSlide finds the others from any of them."""
+def one_a_series(files: Iterable[T], series: Callable[[T], str | None]) -> list[T]:
+    """`files` with only the first, by name, of each series of DICOM files in a folder: OpenSlide finds the others from any of them.
+
+    series: of a file, as `series_of`; one of which that is not known stays.
+    """
     files, folders = list(files), defaultdict(list)
     for file in files:
         if file.suffix.lower() == SUFFIX:
@@ -24,10 +28,10 @@ def one_a_series(files: Iterable[Path]) -> list[Path]:
     for members in folders.values():
         known = set()
         for file in sorted(members) if len(members) > 1 else []:
-            series = series_of(file)
-            if series in known:
+            if (uid := series(file)) in known:
                 extra.add(file)
-            known.add(series)
+            elif uid is not None:
+                known.add(uid)
     return [file for file in files if file not in extra]
 
 
@@ -35,9 +39,17 @@ def series_of(file: Path) -> str | None:
     """The SeriesInstanceUID of a file with explicit lengths in little-endian order, as all slides have it; None where it has none."""
     try:
         with open(file, "rb") as stream:
-            stream.seek(_PREAMBLE)
-            return _series(stream)
-    except (OSError, struct.error):
+            return series_in(stream)
+    except OSError:
+        return None
+
+
+def series_in(stream: BinaryIO) -> str | None:
+    """The same of a file that is open, or of its beginning."""
+    try:
+        stream.seek(_PREAMBLE)
+        return _series(stream)
+    except struct.error:
         return None
 
 

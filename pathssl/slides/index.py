@@ -1,6 +1,6 @@
 """Builds the index of slides: which there are, their size and mpp, and where they have tissue.
 
-INDEX/index.json       settings, root, quarantined slides with their reasons
+INDEX/index.json       settings, root, SHA-256 of the manifest, quarantined slides with their reasons
 INDEX/slides.parquet   one row a slide
 INDEX/levels.npy       the levels of all slides, one after another: `structure.LEVEL`
 INDEX/tissue.u8        the tissue grids, one after another        INDEX/cells.i32   the cells with enough tissue
@@ -22,12 +22,13 @@ import pyarrow.parquet
 from tqdm import tqdm
 
 from pathssl.errors import UserError
-from pathssl.files import atomic_folder
-from pathssl.slides.catalogue import Entry, list_slides, root_of
+from pathssl.files import atomic_folder, write_atomic
+from pathssl.slides.catalogue import Entry, content_hash, list_slides, root_of
 from pathssl.slides.findings import Findings
 from pathssl.slides.foreground import METHODS
+from pathssl.slides.parts import local_version
 from pathssl.slides.progress import Progress
-from pathssl.slides.remote.address import is_url
+from pathssl.slides.remote.address import checked, is_url
 from pathssl.slides.remote.cache import SlideCache
 from pathssl.slides.remote.listing import fingerprints as by_url
 from pathssl.slides.remote.place import Place
@@ -63,17 +64,19 @@ def build_index(
     Slides that are known and unchanged are not looked at again; a build that was killed goes on. Slides that cannot be
     used are quarantined with the reason. UserError where no slide is left, and then nothing stays behind.
     path: a folder, a slide or a glob, or the URL of one. manifest, mirrors, tcga: see `list_slides`. method, thumbnail_mpp: how tissue is
-    found. rescan: look whether slides have come, changed or gone (by URL always); without, an index that is there is taken as it is and no
-    slide is touched.
+    found. rescan: look whether slides have come, changed or gone; without, an index that is there is taken as it is, unless the manifest
+    is another, and no slide is touched.
     cell_um: the side of a cell; min_tissue: the least tissue of a cell to draw patches from. workers: processes; 0
     works in this one, None takes one per core.
     """
     settings = _settings(reader, method, thumbnail_mpp, cell_um, min_tissue)
-    if not rescan and (index := _as_it_is(path, Path(cache), manifest, tcga, settings)) is not None:
+    if not rescan and (index := _as_it_is(path, Path(cache), manifest, mirrors, tcga, settings)) is not None:
         return index
+    manifest_hash = content_hash(manifest, mirrors)  # before it is read, so that a change meanwhile is noticed later
     root, entries, fingerprints, folder = _asked(path, Path(cache), manifest, mirrors, tcga, settings)
     index = _load(folder, root)
     if index is not None and _is_current(index, entries, fingerprints):
+        _note_manifest(folder, manifest_hash)
         return index
     made = [parent for parent in folder.parents if not parent.exists()]
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +91,7 @@ def build_index(
         _survey(findings, root, entries, settings, workers, progress)
         findings.refuse_nothing_usable()
         with atomic_folder(folder) as target:
-            _write(target, root, settings, entries, findings)
+            _write(target, root, settings, entries, findings, manifest_hash)
         found.remove()
     except UserError:
         found.remove()
@@ -140,17 +143,21 @@ def survey_part(
 
 
 def _as_it_is(
-    path: Path | str, cache: Path, manifest: Path | str | None, tcga: str | None, settings: dict
+    path: Path | str | None,
+    cache: Path,
+    manifest: Path | str | None,
+    mirrors: SlideCache | None,
+    tcga: str | None,
+    settings: dict,
 ) -> SlideIndex | None:
-    """The index that was built last, if there is one and the manifest has not been touched since; None for URLs, which are asked."""
-    if path is None or is_url(path) or is_url(manifest):
+    """The index that was built last, if there is one, the manifest is what it was then, and no slide was out of reach."""
+    root = None if path is None or is_url(path) else root_of(path)  # which says if there is nothing
+    manifest_hash = content_hash(manifest, mirrors)
+    built = sorted(cache.glob(f"*-{_asked_hash(path, manifest, tcga, settings)}/index.json"))
+    facts = json.loads(built[0].read_text()) if built else {}
+    if facts.get("version") != VERSION or facts.get("manifest") != manifest_hash:
         return None
-    root = root_of(path)
-    folder = cache / _folder_name(path, manifest, tcga, root, settings)
-    built = folder / "index.json"
-    if not built.is_file() or (manifest is not None and os.stat(manifest).st_mtime_ns > os.stat(built).st_mtime_ns):
-        return None
-    index = SlideIndex.load(folder, root)
+    index = SlideIndex.load(built[0].parent, Place(checked(facts["root"]), mirrors) if root is None else root)
     if index.unreachable:  # they may be back
         return None
     log.info(
@@ -158,6 +165,13 @@ def _as_it_is(
         len(index),
     )
     return index
+
+
+def _note_manifest(folder: Path, manifest_hash: str | None) -> None:
+    """Writes down that the index agrees with this manifest too."""
+    facts = json.loads((folder / "index.json").read_text())
+    if facts.get("manifest") != manifest_hash:
+        write_atomic(folder / "index.json", json.dumps(facts | {"manifest": manifest_hash}, indent=1))
 
 
 def _asked(
@@ -231,13 +245,17 @@ def _folder_name(
     path: Path | str | None, manifest: Path | str | None, tcga: str | None, root: Path | Place, settings: dict
 ) -> str:
     """A name of its own for each question, so that studies with other settings do not undo each other's index."""
+    return f"{root.name}-{_asked_hash(path, manifest, tcga, settings)}"
+
+
+def _asked_hash(path: Path | str | None, manifest: Path | str | None, tcga: str | None, settings: dict) -> str:
     asked = [
         *(given if given is None or is_url(given) else os.path.abspath(given) for given in (path, manifest)),
         VERSION,
         settings,
     ]
     asked += [] if tcga is None else [tcga]
-    return f"{root.name}-{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:10]}"
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:10]
 
 
 def _fingerprints(root: Path | Place, entries: dict[str, Entry]) -> dict[str, str]:
@@ -248,10 +266,10 @@ def _fingerprints(root: Path | Place, entries: dict[str, Entry]) -> dict[str, st
 
 def _fingerprint(file: Path) -> str:
     try:
-        facts = file.stat()
+        size, modified_ns = local_version(file)
     except OSError:
         return ""
-    return f"{facts.st_size}-{facts.st_mtime_ns}"
+    return f"{size}-{modified_ns}"
 
 
 def _load(folder: Path, root: Path | Place) -> SlideIndex | None:
@@ -275,7 +293,14 @@ def _is_current(index: SlideIndex, entries: dict[str, Entry], fingerprints: dict
     return usable | faulty == fingerprints and said == [entries[name].said for name in index.paths]
 
 
-def _write(folder: Path, root: Path | Place, settings: dict, entries: dict[str, Entry], findings: Findings) -> None:
+def _write(
+    folder: Path,
+    root: Path | Place,
+    settings: dict,
+    entries: dict[str, Entry],
+    findings: Findings,
+    manifest_hash: str | None,
+) -> None:
     rows, quarantined, levels = [], [], []
     least = settings["min_tissue"] * 255
     with open(folder / "tissue.u8", "wb") as tissue_file, open(folder / "cells.i32", "wb") as cells_file:
@@ -311,5 +336,6 @@ def _write(folder: Path, root: Path | Place, settings: dict, entries: dict[str, 
             )
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "slides.parquet")
     np.save(folder / "levels.npy", np.concatenate(levels))
-    facts = {"version": VERSION, "settings": settings, "root": str(root), "quarantined": quarantined}
+    facts = {"version": VERSION, "settings": settings, "root": str(root), "manifest": manifest_hash}
+    facts["quarantined"] = quarantined
     (folder / "index.json").write_text(json.dumps(facts, indent=1))

@@ -16,6 +16,8 @@ from pathssl.slides.fault import SlideError
 from pathssl.slides.footprint import box, fill, footprint
 from pathssl.slides.layout import PLAUSIBLE_MPP, TiffLayout, read_layout
 from pathssl.slides.openslide_reader import OpenSlideReader
+from pathssl.slides.parts import local_version
+from pathssl.slides.remote.facts import Changed
 from pathssl.slides.remote.place import Place
 from pathssl.slides.structure import PLAIN_TIFF, Structure, level_table
 from pathssl.slides.tifffile_reader import TifffileReader
@@ -37,8 +39,8 @@ def open_slide(
 ) -> "Slide":
     """The slide at `path`. `mpp` (um per level-0 pixel) overrides what the file says; SlideError without either.
 
-    structure: what was found when it was opened before; saves time, and is not believed where the file has changed. (A slide by URL that
-    has changed is not opened: OSError.)
+    structure: what was found when it was opened before; saves time. OSError where another slide has taken its place since; a file that was
+    only touched or copied is opened. (A slide by URL must be the very version.)
     """
     if reader not in READERS:
         raise UserError(f"Unknown slide reader {reader!r}: choose one of {', '.join(READERS)}.")
@@ -168,30 +170,36 @@ class Slide:
     def _open(self) -> None:
         self._process, self._reader = os.getpid(), None
         path, file_bytes, modified_ns = self._file()
-        known = self.structure
-        if known is not None and not known.describes(file_bytes, modified_ns):
-            known = None
+        before = self.structure
+        is_known = before is not None and before.describes(file_bytes, modified_ns)
         if self._mirror is not None:
             self._mirror.prepare()
-        if known is None:
+        if is_known:
+            vendor, layout = before.vendor, before.layout
+        else:
             vendor = openslide_reader.vendor_of(path)
             layout = read_layout(path) if vendor in PLAIN_TIFF else None
-        else:
-            vendor, layout = known.vendor, known.layout
         if self._mirror is not None and layout is None:
             self._mirror.complete()
         self._layout = layout
         self._reader = reader = _best_reader(path, layout, vendor, self._asked_reader)
         self.reader = reader.name
-        if known is None:
+        if is_known and layout is not None:  # its tags were not looked at
+            found = before
+        else:
             stated = layout.mpp_xy if layout is not None else reader.mpp_xy
             levels = level_table(layout, reader.sizes, reader.tile_px)
-            known = Structure(vendor, stated, levels, file_bytes, modified_ns)
-        self.structure = known
+            found = Structure(vendor, stated, levels, file_bytes, modified_ns)
+            if before is not None and not found.is_like(before):
+                raise Changed(
+                    f"{self.path} has changed since it was indexed: put back what was there, or look at the slides anew with python -m "
+                    "pathssl index"
+                )
+        self.structure = found
         self.width, self.height = reader.sizes[0]
-        self.downsamples = known.levels["downsample"].tolist()
+        self.downsamples = found.levels["downsample"].tolist()
         self.tile_px = reader.tile_px
-        self.mpp = self._asked_mpp if self._asked_mpp is not None else _checked_mpp(known.mpp_xy)
+        self.mpp = self._asked_mpp if self._asked_mpp is not None else _checked_mpp(found.mpp_xy)
 
     def _file(self) -> tuple[Path, int, int]:
         """(the file to read, its length, when it was modified: for a slide by URL the number of its version)."""
@@ -201,8 +209,7 @@ class Slide:
             known = self.structure
             self._mirror = Mirror(self.path, *(() if known is None else (known.file_bytes, known.modified_ns)))
             return self._mirror.path, self._mirror.size, self._mirror.number
-        facts = os.stat(self.path)
-        return self.path, facts.st_size, facts.st_mtime_ns
+        return self.path, *local_version(self.path)
 
     def _here(self, level: int, x: int, y: int, width: int, height: int) -> AbstractContextManager:
         """Inside, the bytes under a window are on this machine."""

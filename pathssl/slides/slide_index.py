@@ -151,7 +151,7 @@ class SlideIndex:
         return foreground.overlaps(self._tissue, self._tissue_start[k], self._shape[k], corner, side)
 
     def open(self, k: int) -> Slide:
-        """The slide; what the index knows of its file is not looked for again, unless the file has changed."""
+        """The slide; what the index knows of its file is not looked for again. OSError where another slide has taken its place."""
         return open_slide(self.root / self.paths[k], float(self.mpp[k]), self.settings["reader"], self.structure(k))
 
     @property
@@ -179,7 +179,9 @@ class SlideIndex:
 
     def structure(self, k: int) -> Structure:
         levels = self._levels[self._levels_start[k] : self._levels_start[k + 1]].copy()
-        return Structure(self._vendors[k], None, levels, *self._file[k].tolist())
+        # A fingerprint ends with the mpp that the manifest gave; without one, the index's is what the file states.
+        stated = (float(self.mpp[k]),) * 2 if self.fingerprints[k].endswith("-None") else None
+        return Structure(self._vendors[k], stated, levels, *self._file[k].tolist())
 
 
 def _numbers(table: pyarrow.Table, column: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """What opening a slide finds out about its file, kept so that opening it again needs no look at its tags."""
 
+import math
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -24,6 +25,14 @@ class Structure:
 
     def describes(self, file_bytes: int, modified_ns: int) -> bool:
         return (self.file_bytes, self.modified_ns) == (file_bytes, modified_ns)
+
+    def is_like(self, before: "Structure") -> bool:
+        """Whether what is found now may be the file that was found before, touched or copied; its mpp where that was known."""
+        same_mpp = before.mpp_xy is None or (
+            self.mpp_xy is not None and math.isclose(sum(self.mpp_xy), sum(before.mpp_xy), rel_tol=1e-6)
+        )
+        same_file = (self.vendor, self.file_bytes) == (before.vendor, before.file_bytes)
+        return same_mpp and same_file and np.array_equal(self.levels, before.levels)
 
     @property
     def layout(self) -> TiffLayout | None:

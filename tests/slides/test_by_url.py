@@ -1,5 +1,6 @@
 """Slides by URL: the same bytes and patches as from a disk, little is fetched, and nothing twice."""
 
+import os
 import shutil
 from contextlib import closing
 from pathlib import Path
@@ -151,6 +152,100 @@ def test_slides_are_named_by_globs_files_and_manifests(served, server, cache, tm
             list_slides(path, manifest, mirrors=cache)
 
 
+def test_an_index_that_is_not_rescanned_is_had_without_a_question_to_the_server(server, cache, tmp_path):
+    listed = tmp_path / "manifest.csv"
+    listed.write_text(f"slide\n{server.url}/jpeg.tif\n{server.url}/lzw.tif\n")
+    for path, manifest in ((server.url, None), (f"{server.url}/*.tif", None), (None, listed)):
+        first = build(path, tmp_path / "i", manifest, mirrors=cache)
+        asked = len(server.requests())
+        again = build(path, tmp_path / "i", manifest, mirrors=cache, rescan=False)
+        assert len(server.requests()) == asked
+        assert (again.paths, again.root, again.folder) == (first.paths, first.root, first.folder)
+    listed.write_text(f"slide\n{server.url}/jpeg.tif\n")
+    assert build(None, tmp_path / "i", listed, mirrors=cache, rescan=False).paths == ["jpeg.tif"]
+
+
+NAMES = ["a b.tif", "a#1.tif", "a%20c.tif", "a+b.tif", "\u00e4.tif", "a?b.tif", "a&b.tif", "100%/deep.tif"]
+
+
+def test_names_that_urls_hold_quoted_are_what_they_are_on_a_disk(served, cache, tmp_path):
+    folder = tmp_path / "slides"
+    (folder / "100%").mkdir(parents=True)
+    for name in NAMES:
+        shutil.copy(served / "jpeg.tif", folder / name)
+    expected = windows(open_slide(served / "jpeg.tif", None), 2)
+    with nginx(folder, tmp_path / "nginx", "autoindex on;") as server:
+        index = build(server.url, tmp_path / "i", mirrors=cache)
+        assert index.paths == sorted(NAMES) and not index.quarantined
+        for k in range(len(index)):
+            with closing(index.open(k)) as slide:
+                for got, patch in zip(windows(slide, 2), expected, strict=True):
+                    np.testing.assert_array_equal(got, patch)
+        listed = tmp_path / "manifest.csv"
+        listed.write_text(f"slide,case\na#1.tif,P1\n{server.url}/a%2520c.tif,P2\n{server.url}/100%25/deep.tif,P3\n")
+        found = list_slides(server.url, listed, mirrors=cache)[1]
+        assert [(entry.path, entry.case) for entry in found] == [
+            ("100%/deep.tif", "P3"), ("a#1.tif", "P1"), ("a%20c.tif", "P2")
+        ]  # fmt: skip
+        assert [entry.path for entry in list_slides(f"{server.url}/a%231.tif", None, mirrors=cache)[1]] == ["a#1.tif"]
+
+
+@pytest.fixture
+def dicom(tmp_path) -> Path:
+    """Two series in folders of their own, and two in one folder."""
+    pytest.importorskip("pydicom")
+    from dicom_slide import write_dicom
+
+    for name, seed in (("one", 1), ("two", 2), ("both", 3), ("both", 4)):
+        tissue = tissue_pixels(900, 700, seed)
+        series = write_dicom(tmp_path / "dicom" / name, [tissue, tissue[::4, ::4]], 0.5)
+        write_dicom(tmp_path / "dicom" / name, [tissue[:200, :200]], 4.0, kind="LABEL", series=series)
+    return tmp_path / "dicom"
+
+
+@pytest.mark.parametrize("ranges", ["", "max_ranges 0;"], ids=["ranges", "no ranges"])
+def test_a_series_of_dicom_files_is_one_slide_of_which_its_own_files_are_fetched(dicom, cache, tmp_path, ranges):
+    (dicom / "one" / "empty.dcm").touch()  # of no series
+    here = build(dicom, tmp_path / "i")
+    with nginx(dicom, tmp_path / "nginx", f"autoindex on; {ranges}") as server:
+        there = build(server.url, tmp_path / "i", mirrors=cache)
+        assert (there.paths, there.case, there.quarantined) == (
+            here.paths, here.case, here.quarantined
+        )  # fmt: skip
+        assert len(there) == 4 and there.quarantined == [("one/empty.dcm", "the file is empty")]
+        for k in range(4):
+            with closing(there.open(k)) as slide:
+                np.testing.assert_array_equal(windows(slide), windows(here.open(k)))
+        fetched = [len(list(folder.glob("*.dcm"))) for folder in cache.folder.iterdir() if folder.is_dir()]
+        assert sorted(fetched) == [1, 3, 3, 3, 3]
+
+
+def test_a_file_that_belongs_to_a_slide_is_the_one_that_was_indexed(dicom, cache, tmp_path):
+    with nginx(dicom / "one", tmp_path / "nginx", "autoindex on;") as server:
+        index = build(server.url, tmp_path / "i", mirrors=cache)
+        (name,) = index.paths
+        level = max((dicom / "one").iterdir(), key=lambda file: (file.name != name, file.stat().st_size))
+        content = level.read_bytes()
+        level.write_bytes(content[:-500_000] + bytes(500_000))
+        os.utime(level, (1, 1))
+        with closing(index.open(0)) as slide:  # its mirror is whole
+            slide.read(300, 300, 0.5, 100)
+        elsewhere = Place(server.url, SlideCache(tmp_path / "other", 2**30)) / name
+        with pytest.raises(OSError, match="is not what it was when it was indexed"):
+            open_slide(elsewhere, 0.5, "auto", index.structure(0))
+        assert build(server.url, tmp_path / "j", mirrors=cache).fingerprints != index.fingerprints
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_a_slide_of_several_files_needs_a_server_that_lists_them(dicom, cache, tmp_path, status):
+    name = min(file.name for file in (dicom / "one").iterdir())
+    with (
+        nginx(dicom / "one", tmp_path / "nginx", f"location = / {{ return {status}; }}") as server,
+        pytest.raises(OSError, match=r"may be several files, and its server does not list its folder: copy"),
+    ):
+        open_slide(Place(server.url, cache) / name, None)
+
+
 @pytest.mark.parametrize(
     ("url", "complaint"),
     [
@@ -173,7 +268,7 @@ def test_urls_that_cannot_be_used_are_refused_and_secrets_not_repeated(url, comp
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real slides are not here")
-def test_a_format_that_is_no_plain_tiff_is_fetched_whole_with_what_belongs_to_it(tmp_path, cache):
+def test_a_format_that_is_no_plain_tiff_is_fetched_whole(tmp_path, cache):
     (tmp_path / "dicom").mkdir()
     for file in REAL.glob("*.dcm"):
         shutil.copy(file, tmp_path / "dicom")
@@ -186,4 +281,4 @@ def test_a_format_that_is_no_plain_tiff_is_fetched_whole_with_what_belongs_to_it
             np.testing.assert_array_equal(windows(slide), windows(here))
     with closing(open_slide(place, None, structure=slide.structure)) as slide:  # its server is not needed any more
         np.testing.assert_array_equal(windows(slide), windows(here))
-    assert len(list(cache.folder.glob("*/*.dcm"))) == len(list(REAL.glob("*.dcm")))
+    assert [file.name for file in cache.folder.glob("*/*.dcm")] == [name]  # the other is a series of its own

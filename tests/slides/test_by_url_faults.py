@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import subprocess
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +14,7 @@ from servers import s3
 from unreliable import unreliable
 
 from pathssl.errors import UserError
+from pathssl.slides.catalogue import list_slides
 from pathssl.slides.fault import SlideError
 from pathssl.slides.remote import blocks, store
 from pathssl.slides.remote.blocks import BLOCK, BlockFile
@@ -131,6 +133,48 @@ def test_a_server_without_head_and_without_ranges_serves(folder, cache, patch):
         server.do_HEAD = lambda handler: handler._answer(body=False, fault="405")
         with closing(open_slide(Place(url, cache) / "a.tif", None)) as slide:
             np.testing.assert_array_equal(slide.read(*AT), patch)
+
+
+@pytest.mark.usefixtures("waits")
+def test_a_head_without_a_length_is_asked_again_by_its_first_byte(folder, cache, patch):
+    def head(handler) -> None:
+        handler.send_response(200)
+        handler.send_header("ETag", f'"{(folder / "a.tif").stat().st_mtime_ns}"')
+        handler.end_headers()
+        handler.close_connection = True
+
+    with unreliable(folder) as (url, server):
+        server.do_HEAD = head
+        with closing(open_slide(Place(url, cache) / "a.tif", None)) as slide:
+            np.testing.assert_array_equal(slide.read(*AT), patch)
+
+
+@pytest.fixture
+def parts(folder, tmp_path) -> Path:
+    """A folder with a slide in each of its subfolders, and an empty one."""
+    for name in ("p0", "p1", "p2"):
+        (tmp_path / "served" / name).mkdir(parents=True)
+        shutil.copy(folder / "a.tif", tmp_path / "served" / name / f"{name}.tif")
+    (tmp_path / "served" / "empty").mkdir()
+    return tmp_path / "served"
+
+
+@pytest.mark.usefixtures("waits")
+def test_no_slide_is_missing_because_a_list_could_not_be_had(parts, cache):
+    """The server's connections are reset while it shows the subfolders."""
+    expected = ["p0/p0.tif", "p1/p1.tif", "p2/p2.tif"]
+    with unreliable(parts, "", "reset", "reset", "reset") as (url, server):
+        assert [entry.path for entry in list_slides(url, None, mirrors=cache)[1]] == expected and not server.faults
+        for faults in ([], [""]):  # at once, and after the first page
+            server.faults[:], server.always = faults, "reset"
+            with pytest.raises(UserError, match=r"cannot be listed: http://.* cannot be read after 3 more attempts"):
+                list_slides(url, None, mirrors=cache)
+            server.always = ""
+
+
+def test_a_page_without_links_shows_no_slides(parts, cache):
+    with unreliable(parts) as (url, _), pytest.raises(UserError, match=r"nothing that can be listed.* in a manifest"):
+        list_slides(f"{url}/empty", None, mirrors=cache)
 
 
 def block_file(path: Path, size: int = 5 * BLOCK + 100) -> BlockFile:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -290,3 +291,26 @@ def test_another_threshold_of_tissue_takes_the_findings_over(cohort, tmp_path, m
     write_pyramid(bare, pixels, mpp=0.5)
     assert "bare.tif" in build(folder, tmp_path / "cache", min_tissue=0.05).paths
     assert "no 32 um cell has 100%" in dict(build(folder, tmp_path / "cache", min_tissue=1.0).quarantined)["bare.tif"]
+
+
+def test_without_a_rescan_a_manifest_counts_by_its_content(cohort, tmp_path, surveyed):
+    """Copies keep old times; and what says the same of the slides is asked about once."""
+    folder, manifest = cohort(2), tmp_path / "m.csv"
+
+    def held_out() -> list[str]:
+        return build(folder, tmp_path / "cache", manifest, rescan=False).split
+
+    manifest.write_text("slide,split\nslide0,train\n")
+    assert held_out() == ["train", ""]
+    manifest.write_text("slide,split\nslide0,held_out\n")
+    os.utime(manifest, (1, 1))
+    assert held_out() == ["held_out", ""]
+    manifest.write_text("slide,split,note\nslide0,held_out,nothing\n")
+    assert held_out() == ["held_out", ""]
+    shutil.move(folder, tmp_path / "away")
+    folder.mkdir()
+    assert held_out() == ["held_out", ""] and len(surveyed) == 2
+    manifest.unlink()
+    for rescan in (False, True):
+        with pytest.raises(UserError, match=r"There is no manifest .*m\.csv"):
+            build(folder, tmp_path / "cache", manifest, rescan=rescan)

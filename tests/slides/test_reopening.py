@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import tifffile
-from golden_slides import tissue_pixels, write_pyramid
+from golden_slides import build, tissue_pixels, write_pyramid
 
 from pathssl.errors import UserError
 from pathssl.slides import cucim_reader, openslide_reader, slide
@@ -114,15 +114,79 @@ def test_damage_after_indexing_is_found_where_it_is(index):
     assert known.read(20, 20, 0.25, 64).shape == (64, 64, 3)
 
 
-def test_another_file_under_the_name_is_looked_at_anew(index):
+def replaced(path, **changes) -> None:
+    """Puts another slide under the name of one."""
+    settings = {"pixels": tissue_pixels(1500, 1300), "factors": (1, 4), "compression": "jpeg"}
+    write_pyramid(path.with_name("other"), **(settings | changes)).rename(path)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"tile": (128, 128)},
+        {"pixels": tissue_pixels(1500, 1300, seed=5)},
+        {"pixels": tissue_pixels(900, 700)},
+        {"mpp": 0.5},
+    ],
+    ids=["tiles", "tissue", "size", "mpp"],
+)
+def test_another_slide_under_the_name_is_refused(index, changes):
     path = index.root / index.paths[0]
-    other = write_pyramid(
-        path.with_name("other"), tissue_pixels(1500, 1300, seed=5), compression="jpeg", tile=(128, 128)
+    opened = index.open(0)
+    replaced(path, **changes)
+    with pytest.raises(OSError, match=r"jpeg\.tif has changed since it was indexed: .* python -m pathssl index"):
+        index.open(0)
+    opened.close()  # as when its turn among the open slides has passed, or in another process
+    with pytest.raises(OSError, match="has changed since it was indexed"):
+        opened.read(700, 600, 0.25, 64)
+
+
+def test_a_slide_that_was_touched_or_copied_opens(index, jpeg):
+    path = index.root / index.paths[0]
+    expected = open_slide(jpeg, None).read(700, 600, 0.25, 64)
+    os.utime(path, (1, 1))
+    np.testing.assert_array_equal(index.open(0).read(700, 600, 0.25, 64), expected)
+    path.unlink()
+    path.write_bytes(jpeg.read_bytes())
+    np.testing.assert_array_equal(index.open(0).read(700, 600, 0.25, 64), expected)
+
+
+def test_the_mpp_of_a_manifest_is_not_looked_for_in_the_file(tmp_path):
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    replaced(slides / "a.tif")
+    (tmp_path / "m.csv").write_text("slide,mpp\na,0.5\n")
+    index = build(slides, tmp_path / "i", tmp_path / "m.csv")
+    os.utime(slides / "a.tif", (1, 1))
+    assert index.open(0).mpp == 0.5
+
+
+def test_the_files_that_belong_to_a_slide_count(tmp_path):
+    """Those of its series, not another's in the same folder; another level under one's name is another slide."""
+    pytest.importorskip("pydicom")
+    from dicom_slide import write_dicom
+
+    slides, tissue = tmp_path / "slides", tissue_pixels(900, 700)
+    write_dicom(slides, [tissue, tissue[::4, ::4]], 0.5)
+    index = build(slides, tmp_path / "i")
+    (main,) = index.paths
+    (other,) = {file.name for file in slides.iterdir()} - {main}
+    write_dicom(slides, [tissue_pixels(600, 600, seed=1)], 0.5)
+    assert index.open(0).width == 900
+    assert (
+        build(slides, tmp_path / "i").fingerprints[build(slides, tmp_path / "i").paths.index(main)]
+        == index.fingerprints[0]
     )
-    other.rename(path)
-    known = index.open(0)
-    assert known.tile_px[0] == (128, 128)
-    np.testing.assert_array_equal(known.read(700, 600, 0.25, 64), open_slide(path, None).read(700, 600, 0.25, 64))
+    os.utime(slides / other, (1, 1))
+    assert index.open(0).width == 900
+    assert build(slides, tmp_path / "j").fingerprints != index.fingerprints
+    with open(slides / other, "ab") as file:
+        file.write(bytes(16))
+    with pytest.raises(OSError, match="has changed since it was indexed"):
+        index.open(0)
+    (slides / other).unlink()
+    with pytest.raises(OSError, match="has changed since it was indexed"):
+        index.open(0)
 
 
 def test_slides_that_are_dropped_or_refused_leave_no_descriptor_open(jpeg, tmp_path):

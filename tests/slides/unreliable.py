@@ -1,6 +1,8 @@
 """An HTTP server of files that can be told to misbehave."""
 
 import re
+import socket
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +11,7 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
+from urllib.parse import quote, unquote
 
 
 class Unreliable(BaseHTTPRequestHandler):
@@ -16,6 +19,7 @@ class Unreliable(BaseHTTPRequestHandler):
 
     "503", "404", ...: this status. "cut": half of the bytes, then the end. "trickle": a byte, then nothing. "whole": 200 and all of the
     file. "elsewhere": bytes of another place, and says so. "changed": another ETag. "bare": no ETag and no time. "packed": gzip.
+    "reset": the connection is, before any answer. A folder is a page of links.
     """
 
     folder: ClassVar[Path]
@@ -32,7 +36,21 @@ class Unreliable(BaseHTTPRequestHandler):
         self._answer(body=True, fault=self.faults.pop(0) if self.faults else self.always)
 
     def _answer(self, body: bool, fault: str) -> None:
-        path = self.folder / self.path.lstrip("/")
+        path = self.folder / unquote(self.path).lstrip("/")
+        if fault == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            self.connection.close()
+            self.close_connection = True
+            return
+        if path.is_dir() and not fault:
+            names = (entry.name + "/" * entry.is_dir() for entry in path.iterdir())
+            page = "".join(f'<a href="{quote(name)}">{name}</a>' for name in ("../", *names)).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(page)))
+            self.end_headers()
+            self.wfile.write(page if body else b"")
+            return
         if fault.isdigit() or not path.is_file():
             self.send_response(int(fault) if fault.isdigit() else 404)
             self.send_header("Content-Length", "0")

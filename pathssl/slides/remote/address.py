@@ -3,7 +3,7 @@
 import importlib.util
 import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from pathssl.errors import UserError
 
@@ -67,6 +67,17 @@ def is_url(text: object) -> bool:
 
 def scheme_of(url: str) -> Scheme:
     return SCHEMES[urlsplit(url).scheme]
+
+
+def joined(folder: str, name: str) -> str:
+    """The URL of the file that is called `name`, its folders before it, below the URL of a folder. HTTP's URLs hold names quoted."""
+    return f"{folder}/{quote(name) if urlsplit(folder).scheme in ('http', 'https') else name}"
+
+
+def name_below(folder: str, url: str) -> str:
+    """What the file at a URL is called below that of a folder: `joined` the other way round."""
+    name = url.removeprefix(f"{folder}/")
+    return unquote(name) if urlsplit(folder).scheme in ("http", "https") else name
 
 
 def checked(url: str) -> str:

@@ -31,20 +31,22 @@ class Wanted:
 
 def bring(slides: Sequence[Wanted]) -> None:
     """Brings what reading these windows takes, for all slides together. What cannot be had now is left to who reads it, and says why."""
-    with ExitStack() as open_mirrors:
+    if not slides:
+        return
+    store, cache, fetched = store_of(slides[0].place.url), slides[0].place.cache, 0
+    with ExitStack() as held, suppress(OSError):
         mirrors = []
         for slide in slides:
             with suppress(OSError):
-                mirror = open_mirrors.enter_context(closing(Mirror(slide.place, slide.size, slide.number)))
+                mirror = held.enter_context(closing(Mirror(slide.place, slide.size, slide.number)))
                 if slide.windows and (opening := mirror.opening()) is not None:
+                    held.enter_context(mirror.reading())
                     mirrors.append((mirror, opening, slide.windows))
-        if not mirrors:
-            return
-        store, cache = store_of(slides[0].place.url), slides[0].place.cache
-        with suppress(OSError):
-            fetched = fetch(store, [(mirror.file, opening) for mirror, opening, _ in mirrors])
-            tiles = [
-                (mirror.file, [part for window in windows for part in mirror.tiles(*window)])
-                for mirror, _, windows in mirrors
-            ]
-            cache.fetched(fetched + fetch(store, tiles))
+        fetched += fetch(store, [(mirror.file, opening) for mirror, opening, _ in mirrors])
+        tiles = [
+            (mirror.file, [part for window in windows for part in mirror.tiles(*window)])
+            for mirror, _, windows in mirrors
+        ]
+        fetched += fetch(store, tiles)
+    with suppress(OSError):
+        cache.fetched(fetched)  # now that these mirrors may be made smaller

@@ -53,7 +53,8 @@ def _place(content_range: str | None, length: int | None) -> tuple[int, int]:
     return int(match[1]), int(match[3])
 
 
-def _refuse(status: int, url: str) -> None:
+def refuse(status: int, url: str) -> None:
+    """OSError for what is no answer with content."""
     if status in (404, 410):
         raise FileNotFoundError(url)
     if status in (401, 403, 407):
@@ -63,13 +64,14 @@ def _refuse(status: int, url: str) -> None:
 
 
 async def http_facts(fs: Any, url: str) -> Facts:
-    """Of a file, by HEAD, or by the first byte where a server does not answer that."""
+    """Of a file, by HEAD, or by the first byte where a server does not answer that, or not with all facts."""
     session = await fs.set_session()
     asked = session.head(fs.encode_url(url), allow_redirects=True, headers={"Accept-Encoding": "identity"})
     async with asked as response:
         if response.status not in (403, 405, 501):  # some servers answer GET alone
-            _refuse(response.status, url)
-            return stated_facts(url, {**response.headers, "size": response.headers.get("Content-Length")})
+            refuse(response.status, url)
+            if facts := listed_facts({**response.headers, "size": response.headers.get("Content-Length")}):
+                return facts
     async with http(fs, url, 0, 1) as answer:
         return answer.facts
 
@@ -80,7 +82,7 @@ async def http(fs: Any, url: str, start: int, stop: int) -> AsyncIterator[Answer
     session = await fs.set_session()
     headers = {"Range": f"bytes={start}-{stop - 1}", "Accept-Encoding": "identity"}
     async with session.get(fs.encode_url(url), headers=headers) as response:
-        _refuse(response.status, url)
+        refuse(response.status, url)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise OSError("the server packs the bytes, though it was asked not to")
         said = response.headers.get("Content-Range") if response.status == 206 else None

@@ -10,7 +10,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
@@ -57,15 +59,14 @@ class SlideCache:
         """Takes pixels, then whole mirrors, until the limit is kept. Another process that does so is not waited for."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / "room.lock", "a") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
+            if not _locked(lock):
                 return
             mirrors = sorted(self._mirrors(), key=lambda mirror: mirror[0])
             taken = sum(size for _, size, _ in mirrors)
             if taken <= _FULL * self.limit_bytes:
                 return
-            for remove in (_take_pixels, _take_all):
+            can_punch = _punch(lock.fileno(), 0, BLOCK)  # to be known before a record says that bytes are gone
+            for remove in (_take_pixels, _take_all) if can_punch else (_take_all,):
                 for _, _, folder in mirrors:
                     if taken > _RELIEVED * self.limit_bytes:
                         taken -= remove(folder)
@@ -93,25 +94,49 @@ _warned: set[SlideCache] = set()
 
 
 def _on_disk(folder: Path) -> int:
-    return sum(512 * file.stat().st_blocks for file in folder.rglob("*") if file.is_file())
+    taken = 0
+    for file in folder.rglob("*"):
+        with suppress(FileNotFoundError):  # it was a temporary one
+            taken += 512 * file.stat().st_blocks * file.is_file()
+    return taken
 
 
 @contextmanager
 def _alone_with(path: Path) -> Iterator[bool]:
     """Whether nobody else uses what this file stands for; then nobody does before the end of the block."""
-    with open(path, "rb") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # in use, or a file system without locks
-            yield False
-        else:
-            yield True
+    with open(path, "r+b") as file:  # to be written: NFS gives no lock for oneself to who only reads
+        yield _locked(file)
+
+
+def _locked(file: IO) -> bool:
+    """Whether the file is locked for this process alone."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:  # in use
+        return False
+    except OSError as error:
+        _say_unbounded(error.strerror)
+        return False
+    return True
+
+
+@cache
+def _say_unbounded(reason: str) -> None:
+    log.warning(
+        "The slide cache cannot be kept below slide_cache.gib, for its disk gives no locks (%s): give another slide_cache.dir, or remove "
+        "mirrors yourself while nobody reads them.",
+        reason,
+    )
 
 
 def _take_pixels(folder: Path) -> int:
-    """Bytes that were given back: of a mirror all but what opening it needs. Nothing where it is read just now, or is kept whole."""
+    """Bytes that were given back: of a mirror all but what opening it needs. Nothing where it is read just now, is kept whole, or was
+    never finished by a process that ended while it made it.
+    """
     facts = json.loads((folder / FACTS).read_text())
     data, record = folder / facts["name"], folder / f"{facts['name']}.blocks"
+    if not (data.is_file() and record.is_file()):
+        return 0
     before = _on_disk(folder)
     with _alone_with(record) as alone, open(data, "r+b") as file, open(record, "r+b") as records:
         if not alone or (folder / WHOLE).exists() or not (folder / OPENING).is_file():

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import tifffile
@@ -21,10 +21,12 @@ import tifffile
 from pathssl.files import NO_LOCKS, write_atomic
 from pathssl.slides.fault import SlideError
 from pathssl.slides.layout import TiffLevel
+from pathssl.slides.remote.address import joined
 from pathssl.slides.remote.blocks import BlockFile
 from pathssl.slides.remote.cache import FACTS, OPENING, WHOLE
+from pathssl.slides.remote.companions import companions, version_number
 from pathssl.slides.remote.facts import Changed, Facts
-from pathssl.slides.remote.place import Place, number_of
+from pathssl.slides.remote.place import Place
 from pathssl.slides.remote.store import Store, store_of
 
 _AHEAD = 64 * 1024  # bytes that a look at a TIFF's directories brings
@@ -39,9 +41,9 @@ class Mirror:
     def __init__(self, place: Place, size: int | None = None, number: int | None = None):
         """size, number: of the version that is wanted, where it is known; OSError where there is another one now."""
         self.place, self._cache, self._store = place, place.cache, store_of(place.url)
-        lock, folder, facts = _joined(place, self._store, size, number)
+        lock, folder, facts, self._others = _joined(place, self._store, size, number)
         self._unlock = weakref.finalize(self, os.close, lock)  # also where the slide is dropped
-        self.size, self.number = facts.size, number_of(facts.version)
+        self.size, self.number = facts.size, version_number(facts, self._others)
         self._folder = folder
         self.file = BlockFile(folder / place.name, place.url, facts)
         self._files = [self.file]
@@ -53,21 +55,25 @@ class Mirror:
         """Brings what opening the slide takes. SlideError for a format that cannot be read by URL."""
         if self.size == 0:
             raise SlideError("the file is empty")
+        with self.reading():
+            self._tiles_only = self._bring_opening()
+        if not self._tiles_only:
+            self.complete()
+
+    def _bring_opening(self) -> bool:
+        """False where all of the slide has to be brought."""
         if (ranges := self.opening()) is not None:
             self._bring([(self.file, ranges)])
-            self._tiles_only = True
         elif self._may_be_tiff() and (ranges := self._all_but_tiles()) is not None:
             self._bring([(self.file, ranges)])
             with io.BytesIO() as file:
                 np.save(file, np.array(ranges, np.int64))
                 write_atomic(self._folder / OPENING, file.getvalue())
-            self._tiles_only = True
-        else:
-            self.complete()
+        return ranges is not None
 
     def complete(self) -> None:
         """Brings all of the slide, with the files that belong to it."""
-        with self._reading():  # nobody takes pixels just now, and nobody does any more
+        with self.reading():  # nobody takes pixels just now, and nobody does any more
             (self._folder / WHOLE).touch()
         self._tiles_only = False
         if len(self._files) == 1:
@@ -75,12 +81,24 @@ class Mirror:
         self._bring([(file, [(0, file.facts.size)]) for file in self._files])
 
     @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Inside, nobody takes pixels away. Whoever looks at blocks, or fetches some, does so inside: a record that was read before pixels
+        were taken, and is written after, would name blocks that are gone. Not to be nested: the inner end would be the end of both.
+        """
+        descriptor = self.file.record_descriptor
+        _lock(descriptor, fcntl.LOCK_SH)
+        try:
+            yield
+        finally:
+            _lock(descriptor, fcntl.LOCK_UN)
+
+    @contextmanager
     def holding(self, level: TiffLevel | None, x: int, y: int, width: int, height: int) -> Iterator[None]:
         """Inside, a window of a level's pixels can be read: its bytes are here, and nobody takes them away."""
         if not self._tiles_only:
             yield  # a mirror that is whole stays so while it is open
             return
-        with self._reading():
+        with self.reading():
             self._bring([(self.file, self.tiles(level, x, y, width, height))])
             yield
 
@@ -91,7 +109,8 @@ class Mirror:
 
     def refuse_damage(self) -> None:
         """OSError where what is here is not what was fetched: it will be fetched again, and a slide that cannot be read is no bad one."""
-        sound = [file.sound([(0, file.facts.size)]) for file in self._files]
+        with self.reading():
+            sound = [file.sound([(0, file.facts.size)]) for file in self._files]
         if not all(sound):
             raise OSError(f"the local image of {self.place} was damaged ({self.path}); it is fetched again")
 
@@ -113,15 +132,6 @@ class Mirror:
             if left := [file.url for file, ranges in wanted if file.missing(ranges)]:
                 raise OSError(f"{left[0]} was fetched, and is not there")
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        descriptor = self.file.record_descriptor
-        _lock(descriptor, fcntl.LOCK_SH)
-        try:
-            yield
-        finally:
-            _lock(descriptor, fcntl.LOCK_UN)
-
     def _may_be_tiff(self) -> bool:
         return self.path.suffix.lower() in _TIFF_SUFFIXES and not (self._folder / WHOLE).exists()
 
@@ -141,22 +151,13 @@ class Mirror:
         return ranges
 
     def _companions(self) -> list[BlockFile]:
-        suffix, folder = self.path.suffix.lower(), PurePosixPath(self.place.name)
-        if suffix in (".vms", ".vmu"):
+        if self.path.suffix.lower() in (".vms", ".vmu"):
             raise SlideError("a VMS slide is several files, which only its own text names: copy it to a disk")
-        if suffix not in (".mrxs", ".dcm"):
-            return []
-        parent = self.place.url.rpartition("/")[0]
-        below = f"{parent}/{folder.stem}" if suffix == ".mrxs" else parent
-        found = [url for url in self._store.find(below) if suffix == ".mrxs" or url.endswith(suffix)]
-        others = sorted(set(found) - {self.place.url})
         files = []
-        for url, facts in zip(others, self._store.facts(others), strict=True):
-            if isinstance(facts, OSError):
-                raise facts
-            path = self._folder / url.removeprefix(f"{parent}/")
+        for name, facts in self._others.items():
+            path = self._folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            files.append(BlockFile(path, url, facts))
+            files.append(BlockFile(path, joined(self.place.parent, name), facts))
         return files
 
 
@@ -208,23 +209,28 @@ def _stored(file: tifffile.TiffFile) -> Iterator[tuple[int, int]]:
                     yield offset, offset + size
 
 
-def _joined(place: Place, store: Store, size: int | None, number: int | None) -> tuple[int, Path, Facts]:
-    """(a lock that keeps the mirror from being removed, its folder, what it is of); it is made where it is not there yet."""
+def _joined(
+    place: Place, store: Store, size: int | None, number: int | None
+) -> tuple[int, Path, Facts, dict[str, Facts]]:
+    """(a lock that keeps the mirror from being removed, its folder, what it is of, the files that belong to it); it is made where it is
+    not there yet.
+    """
     while True:
         folder = None if size is None else place.cache.mirror_folder(place.url, size, number)
         if folder is None or not (folder / FACTS).is_file():
             (facts,) = store.facts([place.url])
             if isinstance(facts, OSError):
                 raise facts
-            if folder is not None and (facts.size, number_of(facts.version)) != (size, number):
+            others = companions(place, store)
+            if folder is not None and (facts.size, version_number(facts, others)) != (size, number):
                 raise Changed(
                     f"{place} is not what it was when it was indexed ({size} bytes then, {facts.size} now; version {facts.version}): put "
                     "it back, or look at the slides anew with python -m pathssl index"
                 )
-            folder = place.cache.mirror_folder(place.url, facts.size, number_of(facts.version))
+            folder = place.cache.mirror_folder(place.url, facts.size, version_number(facts, others))
             folder.mkdir(parents=True, exist_ok=True)
             if not (folder / FACTS).is_file():
-                said = {"url": place.url, "name": place.name, "size": facts.size, "version": facts.version}
+                said = {"url": place.url, "name": place.name, "companions": others, **facts._asdict()}
                 with suppress(FileNotFoundError):  # it is being removed
                     _write_once(folder / FACTS, json.dumps(said))
         try:
@@ -235,7 +241,8 @@ def _joined(place: Place, store: Store, size: int | None, number: int | None) ->
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(lock), os.stat(folder / FACTS)):
                 said = json.loads((folder / FACTS).read_text())
-                return lock, folder, Facts(said["size"], said["version"])
+                others = {name: Facts(*each) for name, each in said.get("companions", {}).items()}
+                return lock, folder, Facts(said["size"], said["version"]), others
         os.close(lock)  # it was removed meanwhile
 
 

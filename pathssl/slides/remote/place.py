@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 
+from pathssl.slides.remote.address import joined, name_below
 from pathssl.slides.remote.cache import SlideCache
 
 
@@ -14,14 +15,19 @@ class Place:
     cache: SlideCache
 
     def __truediv__(self, name: str) -> "Place":
-        return Place(f"{self.url}/{name}", self.cache)
+        return Place(joined(self.url, name), self.cache)
 
     def __str__(self) -> str:
         return self.url
 
     @property
     def name(self) -> str:
-        return self.url.rpartition("/")[2]
+        return name_below(self.parent, self.url)
+
+    @property
+    def parent(self) -> str:
+        """The URL of its folder."""
+        return self.url.rpartition("/")[0]
 
 
 def number_of(version: str) -> int:

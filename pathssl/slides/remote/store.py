@@ -8,16 +8,17 @@ import asyncio
 import logging
 import os
 import pkgutil
+import posixpath
 from collections.abc import Awaitable, Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import fsspec
 import fsspec.asyn
 
-from pathssl.slides.remote.address import SCHEMES
-from pathssl.slides.remote.answers import http, http_facts, listed_facts, other, s3, stated_facts
+from pathssl.slides.remote.address import SCHEMES, joined
+from pathssl.slides.remote.answers import http, http_facts, listed_facts, other, refuse, s3, stated_facts
 from pathssl.slides.remote.facts import Changed, Cut, Facts, Full, Unfit
 
 log = logging.getLogger(__name__)
@@ -73,17 +74,94 @@ class Store:
                 return await http_facts(self._fs, url)
             return stated_facts(url, await self._fs._info(url))
 
-    def find(self, url: str) -> dict[str, Facts | None]:
-        """{URL: facts, where a list tells them} of all files below a folder."""
+    def find(self, url: str, deep: bool = True) -> dict[str, Facts | None]:
+        """{name below a folder: facts, where a list tells them} of all its files, and of its subfolders' where `deep`.
 
-        async def found() -> dict[str, Any]:
-            return await self._fs._find(url, detail=True)
+        OSError where a part of them cannot be had now: fsspec's own search over HTTP would leave that out.
+        """
+        return fsspec.asyn.sync(self._fs.loop, lambda: self._found(url, deep))
 
-        listed = fsspec.asyn.sync(self._fs.loop, lambda: self._patiently(url, found))
-        files = {name: listed_facts(info) for name, info in listed.items() if info["type"] == "file"}
-        if self._answer is http:  # these are links of a page
-            return {unquote(link): facts for link, facts in files.items()}
-        return {f"{urlsplit(url).scheme}://{name}": facts for name, facts in files.items()}
+    async def _found(self, url: str, deep: bool) -> dict[str, Facts | None]:
+        if self._answer is http:
+            return dict.fromkeys(await self._links(url, deep))
+
+        async def listed() -> list[dict[str, Any]]:
+            if deep:
+                return list((await self._fs._find(url, detail=True)).values())
+            return await self._fs._ls(url, detail=True)
+
+        folder = f"{self._fs._strip_protocol(url)}/"
+        files = {info["name"]: info for info in await self._patiently(url, listed) if info.get("type") == "file"}
+        names = {name.removeprefix(folder): info for name, info in files.items() if name.startswith(folder)}
+        return {name: listed_facts(info) for name, info in names.items() if ".." not in name.split("/")}
+
+    async def _links(self, url: str, deep: bool) -> list[str]:
+        """The names of the files below a folder that its pages of links lead to."""
+        names, folders = set(), [""]
+        while folders:
+            pages = await asyncio.gather(*(self._page(url, folder) for folder in folders))
+            found = set().union(*pages) - names
+            names |= found
+            folders = sorted(name for name in found if deep and name.endswith("/"))
+        return sorted(name for name in names if not name.endswith("/"))
+
+    async def _page(self, url: str, folder: str) -> set[str]:
+        """The names below `url` that the page of a folder in it has links to; those of folders end with a slash."""
+        page = joined(url, folder).rstrip("/")
+
+        async def links() -> list[str]:
+            async with self._turn:
+                try:
+                    return await self._fs._ls(page, detail=False)
+                except self._errors as error:  # one with a status is an answer
+                    refuse(getattr(error, "status", 200), page)
+                    raise
+
+        try:
+            found = await self._patiently(page, links)
+        except FileNotFoundError:
+            if not folder:
+                raise
+            return set()  # the link leads nowhere
+        start, names = f"{unquote(page).partition('://')[2]}/", set()
+        for link in found:
+            path = unquote(link).partition("://")[2]
+            name = posixpath.normpath(path.removeprefix(start))
+            if (
+                path.startswith(start)
+                and not name.startswith(("..", "/"))
+                and name != "."
+                and not {"?", "#"} & set(link)
+            ):
+                names.add(folder + name + "/" * path.endswith("/"))
+        return names
+
+    def beginnings(self, urls: Sequence[str], count: int) -> list[bytes | None]:
+        """Of each file its first bytes, `count` or all; None where it is not there. OSError where one cannot be had just now."""
+
+        async def beginning(url: str) -> bytes | None:
+            try:
+                return await self._patiently(url, partial(self._beginning, url, count))
+            except FileNotFoundError:
+                return None
+
+        async def all_of_them() -> list[bytes | None]:
+            return await asyncio.gather(*map(beginning, urls))
+
+        return fsspec.asyn.sync(self._fs.loop, all_of_them)
+
+    async def _beginning(self, url: str, count: int) -> bytes:
+        if (facts := await self._ask(url)).size == 0:  # no range lies in it
+            return b""
+        async with self._turn, asyncio.timeout(_SILENCE_S), self._answer(self._fs, url, 0, count) as answer:
+            data = b""
+            async for chunk in answer.chunks:
+                data += chunk
+                if len(data) >= count:
+                    break
+            if answer.position != 0 or len(data) < min(count, facts.size):
+                raise Cut(f"an answer ended at byte {answer.position + len(data)}")
+            return data[:count]
 
     def whole(self, url: str) -> bytes:
         """The content of a small file."""
