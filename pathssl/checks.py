@@ -17,7 +17,7 @@ from pathssl.probes.embedding import embedded
 # {key: (least, most)}; 128 batches ahead is what pipes hold.
 _WHOLE = {
     "seed": (0, 2**32 - 1),
-    "train.patches": (1, None),
+    "train.patches": (0, None),
     "train.threads": (1, None),
     "train.probe_batch_size": (1, None),
     "data.limit.seed": (0, 2**32 - 1),

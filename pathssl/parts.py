@@ -17,10 +17,10 @@ from pathssl.checks import check_patch_size
 from pathssl.errors import UserError
 from pathssl.make import make
 from pathssl.models.encoder import create_encoder
-from pathssl.models.weights import create_pretrained, load_weights
+from pathssl.models.weights import create_pretrained, load_published, load_weights
 from pathssl.probe_settings import probe_settings, protocol_blocks
 from pathssl.probes.evaluate import Probes
-from pathssl.probes.feature_set import ProbeProtocol
+from pathssl.probes.feature_set import ByTask, ProbeProtocol
 from pathssl.probes.site import SiteTest
 from pathssl.probes.stain_shifts import StainShifts
 from pathssl.probes.task import Task
@@ -61,10 +61,18 @@ def encoder(config: Mapping[str, Any]) -> nn.Module:
     model, init = config["model"], config["init"]
     torch.manual_seed(integer_seed(config["seed"], "init"))
     architecture = model["name"], dict(**model["args"]), model["drop_path"], model["drop_path_rule"]
-    strict, pretrained, path = init["strict"], init["pretrained"], init["path"]
+    strict, pretrained, path, name = init["strict"], init["pretrained"], init["path"], init["name"]
     if pretrained and path is not None:
         raise UserError(f"init.pretrained=true and init.path={path}: an encoder begins with the one or with the other.")
-    if pretrained:
+    if name is not None and not pretrained:
+        raise UserError(
+            f"init.name={name} names weights of timm's or of a hub, and these are init=timm's: give that too."
+        )
+    if name is not None:
+        made = create_encoder(*architecture)
+        loaded, colours = load_published(made, name, strict=strict)
+        _say_other_colours(config["augmentation"], name, colours)
+    elif pretrained:
         made, loaded = create_pretrained(*architecture, strict=strict)
     else:
         made = create_encoder(*architecture)
@@ -72,6 +80,14 @@ def encoder(config: Mapping[str, Any]) -> nn.Module:
     if loaded is not None:
         log.log(logging.WARNING if loaded.gaps else logging.INFO, "%s", loaded)
     return made
+
+
+def _say_other_colours(shown: Mapping[str, Any], name: str, trained: Mapping[str, list[float]]) -> None:
+    """A warning where images are shown to weights in other colours than they were trained with."""
+    other = {key: value for key, value in trained.items() if list(shown[key]) != value}
+    if other:
+        said = " ".join(f"augmentation.{key}=[{','.join(f'{x:g}' for x in value)}]" for key, value in other.items())
+        log.warning("%s was trained on images in other colours than it is shown here: %s would be those.", name, said)
 
 
 def objective(config: Mapping[str, Any]) -> nn.Module:
@@ -125,8 +141,16 @@ def of_tasks(config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def protocols(config: Mapping[str, Any]) -> dict[str, ProbeProtocol]:
-    return {name: make(block) for name, block in protocol_blocks(config).items()}
+def protocols(config: Mapping[str, Any]) -> dict[str, ProbeProtocol | ByTask]:
+    return {name: _protocol(block) for name, block in protocol_blocks(config).items()}
+
+
+def _protocol(block: Mapping[str, Any]) -> ProbeProtocol | ByTask:
+    """What a block says, with other settings for the tasks that its `by_task` names."""
+    block = dict(**block)
+    others = block.pop("by_task", {})
+    made = make(block)
+    return ByTask(made, {task: make({**block, **of_task}) for task, of_task in others.items()}) if others else made
 
 
 def step(

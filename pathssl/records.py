@@ -314,6 +314,15 @@ def read_predictions(run: Path, step: int, task: str) -> dict[str, np.ndarray]:
         return {key: file[key] for key in file.files}
 
 
+def read_own_runs(run: Path, patches: float, key: str) -> np.ndarray | None:
+    """(R,) a metric of each run of a protocol that has several, such as probe/bach/eva/val/balanced_accuracy, after so many patches."""
+    _, task, protocol, split, metric = key.split("/")
+    steps = [probe["step"] for probe in read_probes(run) if (probe["task"], probe["patches_seen"]) == (task, patches)]
+    if not steps or not has_predictions(run, steps[-1], task):
+        return None
+    return read_predictions(run, steps[-1], task).get(f"{protocol}_runs_{split}_{metric}")
+
+
 # ---- both together
 
 

@@ -98,6 +98,8 @@ def find_step(run: Path, step: int, places: Sequence[str] = ()) -> Step:
     total_steps, batch_size = config["derived"]["total_steps"], config["batch"]["size"]
     if step == 0:
         raise UserError("Step 0 is the network before training: it saw no patch. Steps count from 1.")
+    if total_steps == 0:
+        raise UserError(f"{run} trains on no patch (train.patches=0), so there is nothing to replay.")
     if not 1 <= step <= total_steps:
         raise UserError(f"--step {step}: {run} has the steps 1 to {total_steps}.")
     data = _data(run, config)

@@ -161,7 +161,7 @@ def _restored(capsule: Capsule, config: dict[str, Any]) -> tuple[Step, list[str]
     deterministic(config["train"]["deterministic"])
     config["train"]["precision"] = config["derived"]["precision"]
     config["parallel"]["compile"] = False
-    config["init"] |= {"pretrained": False, "path": None}  # every weight comes from the capsule
+    config["init"] |= {"pretrained": False, "path": None, "name": None}  # every weight comes from the capsule
     device = torch.device("cuda" if config["train"]["device"] != "cpu" and torch.cuda.is_available() else "cpu")
     objective, views = parts.objective(config), make(config["augmentation"])
     step = parts.step(config, build_recipe(config), objective, views, device, capsule.micro_batch)

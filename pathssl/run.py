@@ -213,10 +213,10 @@ def derived(config: Mapping[str, Any]) -> dict[str, Any]:
     """The values that follow from others, computed once and written to the run's config."""
     batch, teacher = config["batch"], config["teacher"]
     scale = batch["size"], batch["reference"], batch["momentum_rule"]
-    if batch["size"] < 1 or config["train"]["patches"] < batch["size"]:
+    if batch["size"] < 1 or 0 < config["train"]["patches"] < batch["size"]:
         raise UserError(
-            f"train.patches={config['train']['patches']} and batch.size={batch['size']}: the budget must hold at least one batch, and a "
-            "batch at least one patch."
+            f"train.patches={config['train']['patches']} and batch.size={batch['size']}: the budget must hold at least one batch (or 0: "
+            "nothing is trained, and step 0 is probed), and a batch at least one patch."
         )
     total_steps = config["train"]["patches"] // batch["size"]
     return {
@@ -251,6 +251,8 @@ def build_recipe(config: Mapping[str, Any]) -> Recipe:
 def _say_what_starts(
     config, recipe: Recipe, objective, device: torch.device, data: "sources.Data", micro_batch: int
 ) -> None:
+    if recipe.total_steps == 0:
+        log.info("train.patches=0: nothing is trained, and the encoder is probed as it begins.")
     processes = "1 process" if world_size() == 1 else f"{world_size()} processes ({config['parallel']['mode']})"
     log.info(
         "%s: %.1f M parameters, %s on %s, %s; %s patches to see in %d steps of %d (%d at a time in each process); learning rate %.3g; "

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from pathssl.probes.cache import FeatureCache
 from pathssl.probes.slide_level.bags import BagTask
 from pathssl.probes.task import Task
 from pathssl.slides.index import SlideIndex, build_index, survey_part
+from pathssl.slides.remote.address import is_url
 from pathssl.slides.remote.cache import SlideCache
 from pathssl.slides.slide import COARSER
 
@@ -40,10 +42,38 @@ _PICTURED = 8
 
 
 def check_tasks(config: Mapping[str, Any]) -> None:
-    """Raises UserError for a labelled folder that lacks something: it reads labels.csv and looks for every image."""
-    for block in config["task"].values():
-        if "cohort" not in block and "foreground" not in block:  # these are written, and looked at, first
-            make(block)
+    """Raises UserError for datasets that lack something, all in one: it reads their tables and looks for every image."""
+    wrong = {}
+    for name, block in config["task"].items():
+        try:
+            if "cohort" not in block:  # which is written first
+                _look(config, block)
+        except UserError as error:
+            wrong[name] = error
+    if len(wrong) == 1:
+        raise next(iter(wrong.values()))
+    if wrong:
+        rest = [name for name in config["task"] if name not in wrong]
+        without = f" The others can be had alone: task=[{','.join(rest)}]." if rest else ""
+        said = "".join(f"\n  {name}: {error}" for name, error in wrong.items())
+        raise UserError(f"{len(wrong)} of {len(config['task'])} tasks cannot be read.{without}{said}")
+
+
+def _look(config: Mapping[str, Any], block: Mapping[str, Any]) -> None:
+    if "foreground" not in block:
+        make(block)
+    elif not (Path(block["labels"]).expanduser().is_file() and _may_hold_slides(block["path"])):
+        make(
+            block, **_of_slides(config)
+        )  # it says what it lacks; else its slides, which may be many, are read when they are indexed
+
+
+def _may_hold_slides(path: str) -> bool:
+    return is_url(path) or has_magic(path) or Path(path).expanduser().exists()
+
+
+def _of_slides(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {"cache": Path(config["cache_dir"]) / "index", "mirrors": mirrors(config)}
 
 
 def task_hash(task: Task) -> str:
@@ -84,7 +114,7 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
         # which part of the cohort, where not the labelled patches
         more = {"path": str(cohort_folder(config, cohort) / block.pop("path", "labelled"))} if cohort else {}
         if "foreground" in block:
-            more |= {"cache": Path(config["cache_dir"]) / "index", "mirrors": mirrors(config)}
+            more |= _of_slides(config)
         made[name] = make(block, **more)
     return made
 

@@ -13,7 +13,7 @@ from pathssl.complaints import CONF, known_keys, suggestions
 OPTIONS = {
     group.name: sorted(path.stem for path in group.glob("*.yaml"))
     for group in sorted(CONF.iterdir())
-    if group.is_dir() and group.name not in ("hydra", "cohort", "experiment")
+    if group.is_dir() and group.name not in ("hydra", "cohort", "experiment", "table1", "at_scale")
 }
 
 

@@ -85,7 +85,7 @@ def bench_probe(config: dict[str, Any], *, rounds: int, eva: Path | None, steps:
 
 def _interval(task: str, features: FeatureSet, name: str, steps: int) -> dict[str, Any]:
     """Balanced accuracy of one of our protocols on the final split, with its interval over cases; eva's for `steps` steps, CPU."""
-    block = _block(name) | ({"steps": steps, "device": "cpu"} if name in _EVA else {})
+    block = _block(name, task) | ({"steps": steps, "device": "cpu"} if name in _EVA else {})
     start_s = time.perf_counter()
     result = make(block).run(features)
     seconds = time.perf_counter() - start_s
@@ -107,7 +107,7 @@ def _said(beside: list[Mapping[str, Any]]) -> list[str]:
 
 def _beside_eva(python: Path, task: str, features: FeatureSet, name: str, steps: int) -> dict[str, Any]:
     """Seconds and accuracies of all runs of one protocol, ours and eva's."""
-    block = {**_block(name), "steps": steps, "device": "cpu"}
+    block = {**_block(name, task), "steps": steps, "device": "cpu"}
     protocol: Eva = make(block)
     start_s = time.perf_counter()
     ours = protocol.run(features)
@@ -133,15 +133,16 @@ def _beside_eva(python: Path, task: str, features: FeatureSet, name: str, steps:
     return row
 
 
-def _block(name: str) -> dict[str, Any]:
-    """The protocol as conf/probe has it."""
+def _block(name: str, task: str) -> dict[str, Any]:
+    """The protocol as conf/probe has it for a task of this name."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
     from pathssl.complaints import CONF
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(compose("config", [f"probe=[{name}]"]), resolve=True)["probe"][name]
+        block = OmegaConf.to_container(compose("config", [f"probe=[{name}]"]), resolve=True)["probe"][name]
+    return block | block.pop("by_task", {}).get(task, {})
 
 
 def _eva_runs(python: Path, features: FeatureSet, protocol: Eva) -> list[dict[str, float]]:

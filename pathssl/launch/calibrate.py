@@ -28,9 +28,10 @@ def calibrate(jobs: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]
         )
     lines, folders = [], []
     together = min(where.together, len(jobs))
-    kinds = list(
-        {repr(step_key(config)): (list(job), config) for job, config in zip(jobs, configs, strict=True)}.values()
-    )
+    trained = [(list(job), config) for job, config in zip(jobs, configs, strict=True) if config["train"]["patches"]]
+    kinds = list({repr(step_key(config)): (job, config) for job, config in trained}.values())
+    if not kinds:
+        raise UserError("--calibrate measures steps, and these runs take none (train.patches=0): leave it out.")
     for number, (job, config) in enumerate(islice(cycle(kinds), max(len(kinds), together))):
         line = [*job, *_short(config), f"seed={_SEEDS + number}"]
         lines.append([o for o in line if not o.startswith("seed=")] + line[-1:])

@@ -52,10 +52,11 @@ class Cost:
         """None where not even the steps are known."""
         if self.done:
             return NOTHING
-        if self.step_s is None:
+        if self.step_s is None and self.steps:
             return None
+        steps_s = self.step_s[0].times(self.steps) if self.steps else NOTHING
         probes_s = NOTHING if self.beside else self.probes_s()
-        return total([self.step_s[0].times(self.steps), probes_s, self.start_s[0] if self.start_s else NOTHING])
+        return total([steps_s, probes_s, self.start_s[0] if self.start_s else NOTHING])
 
     def probes_s(self) -> Range:
         return self.probe_s[0].times(self.probes) if self.probe_s else NOTHING
@@ -157,9 +158,10 @@ def _unit_costs(config: Mapping[str, Any], hardware: Hardware, runs: Sequence[Ea
 
 
 def _cost(folder: Path, config: Mapping[str, Any], units: tuple, *, done: bool) -> Cost:
-    for key, value in (("train.patches", config["train"]["patches"]), ("batch.size", config["batch"]["size"])):
-        if type(value) is not int or value < 1:
-            raise UserError(f"{key}={value} must be a whole number, at least 1.")
+    for key, least in (("train.patches", 0), ("batch.size", 1)):
+        block, name = key.split(".")
+        if type(value := config[block][name]) is not int or value < least:
+            raise UserError(f"{key}={value} must be a whole number, at least {least}.")
     steps = config["train"]["patches"] // config["batch"]["size"]
     saved = max((int(path.name.removeprefix("step_")) for path in folder.glob("checkpoints/step_*")), default=-1)
     at = sorted(steps_every(config["train"]["checkpoint_every"], steps))

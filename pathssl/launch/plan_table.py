@@ -23,7 +23,8 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
         _row("runs", len(to_do), None, "", "; ".join(said)),
         _row("steps", sum(cost.steps for cost in to_do), None, "", "of all runs, from where they stand"),
     ]
-    found += [_of(f"time a step{label}", group[0].step_s) for label, group in _groups(to_do)]
+    trained = [cost for cost in to_do if cost.steps]
+    found += [_of(f"time a step{label}", group[0].step_s) for label, group in _groups(trained)] if trained else []
     known = [cost for cost in to_do if cost.probe_s]
     probes = total(cost.probe_s[0].times(cost.probes) for cost in known) if len(known) == len(to_do) else None
     count = sum(cost.probes for cost in to_do)

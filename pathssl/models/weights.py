@@ -88,6 +88,21 @@ def load_weights(encoder: nn.Module, path: Path, *, strict: bool) -> Loaded:
     """
     found = read_tensors(path)
     root = _root(found, path)
+    return _load(encoder, found, root, source=f"{path} ({root}*)" if root else str(path), strict=strict)
+
+
+def load_published(encoder: nn.Module, name: str, *, strict: bool) -> tuple[Loaded, dict[str, list[float]]]:
+    """What was loaded into `encoder` of the weights that are published as `name`, and the colours that these were trained with.
+
+    name: one of timm's with its tag, as in vit_small_patch16_224.dino, or hf-hub:OWNER/REPOSITORY; refusals as `load_weights`. The
+    encoder keeps its own architecture: of another grid or patch size, what is published is resampled. Colours: {"mean", "std"}.
+    """
+    published = create_encoder(name, {}, pretrained=True)
+    loaded = _load(encoder, published.state_dict(), "", source=f"what is published as {name}", strict=strict)
+    return loaded, {key: [float(value) for value in published.pretrained_cfg[key]] for key in ("mean", "std")}
+
+
+def _load(encoder: nn.Module, found: Mapping[str, torch.Tensor], root: str, *, source: str, strict: bool) -> Loaded:
     own = encoder.state_dict()
     state, left_aside = {}, []
     for name, tensor in found.items():
@@ -100,7 +115,7 @@ def load_weights(encoder: nn.Module, path: Path, *, strict: bool) -> Loaded:
     resampled = _fit_positions(state, encoder) | _fit_patches(state, own)
     fitting = {name: state[name] for name in own if name in state and state[name].shape == own[name].shape}
     loaded = Loaded(
-        source=f"{path} ({root}*)" if root else str(path),
+        source=source,
         loaded=list(fitting),
         resampled={name: how for name, how in resampled.items() if name in fitting},
         missing=[name for name in own if name not in state],
@@ -108,7 +123,7 @@ def load_weights(encoder: nn.Module, path: Path, *, strict: bool) -> Loaded:
         unknown=[name for name in state if name not in own],
         left_aside=left_aside,
     )
-    _refuse(loaded, strict, f"The file holds a ViT {like}, the encoder is one {_looks(own)}.")
+    _refuse(loaded, strict, f"There it is a ViT {like}, the encoder is one {_looks(own)}.")
     encoder.load_state_dict(fitting, strict=False)
     return loaded
 
@@ -130,8 +145,9 @@ def create_pretrained(
         resampled[_PATCHES] = f"{published[1]} px to {patch_px} px"
     config = encoder.pretrained_cfg
     loaded = Loaded(
-        source="what timm publishes as "
-        + ".".join(part for part in (config["architecture"], config.get("tag")) if part),
+        source=f"what is published as {name}"
+        if ":" in name
+        else "what timm publishes as " + ".".join(part for part in (config["architecture"], config.get("tag")) if part),
         loaded=[key for key in own if key not in missing],
         resampled=resampled,
         missing=missing,

@@ -16,7 +16,7 @@ from pathssl.errors import UserError
 from pathssl.metrics import odcorr, rankme
 from pathssl.probes.cache import VERSION, FeatureCache, key_of, weights_hash
 from pathssl.probes.embedding import embedded
-from pathssl.probes.feature_set import FeatureSet, ProbeProtocol, ProtocolResult
+from pathssl.probes.feature_set import ByTask, FeatureSet, ProbeProtocol, ProtocolResult
 from pathssl.probes.features import extract
 from pathssl.probes.images import array_batches
 from pathssl.probes.null import COLOUR, RANDOM, colour_histogram
@@ -181,6 +181,9 @@ def fitting(
     or_none: bool = False,
 ) -> dict[str, ProbeProtocol | SegmentationHeads]:
     """The protocols that run on a task of this kind; UserError where there is none, unless `or_none`."""
+    protocols = {
+        key: protocol.of(name) if isinstance(protocol, ByTask) else protocol for key, protocol in protocols.items()
+    }
     masks, slides = isinstance(task, SegmentationTask), isinstance(task, BagTask)
     fit = {
         key: protocol

@@ -3,8 +3,9 @@
 Axes: N samples, D features, K classes.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -68,6 +69,17 @@ class ProbeProtocol(Protocol):
 
     def run(self, features: FeatureSet) -> ProtocolResult:
         """The results on val and, where there is one, test."""
+
+
+@dataclass(frozen=True)
+class ByTask:
+    """A protocol, and others in its place for the tasks of these names."""
+
+    protocol: Any
+    others: Mapping[str, Any]
+
+    def of(self, task: str) -> Any:
+        return self.others.get(task, self.protocol)
 
 
 def scored_runs(features: FeatureSet, scores: dict[str, np.ndarray], arrays: dict[str, np.ndarray]) -> ProtocolResult:

@@ -13,6 +13,7 @@ from pathssl.report.leaks import MARK, copies_text, is_of, leaks_text
 # What made the encoder: the groups of the config that the card gives in full.
 _RECIPE = ("seed", "model", "init", "objective", "teacher", "optim", "schedule", "batch", "augmentation")
 _RECIPE += ("magnification", "patch_filter", "resolution", "region")
+_RANDOM = "random weights"
 _PACKAGES = ("torch", "timm", "numpy", "safetensors", "openslide-python", "tifffile")
 UNKNOWN_LICENCE = "unknown; see the slides' terms"
 
@@ -66,7 +67,11 @@ def _objective(config: Mapping[str, Any]) -> str:
 
 def _what(run: Path, config: Mapping[str, Any], step: int, parameters: int, features: int) -> str:
     made = (
-        f"trained with {_objective(config)} on patches of whole-slide images, without labels" if step else "untrained"
+        f"trained with {_objective(config)} on patches of whole-slide images, without labels"
+        if step
+        else "untrained"
+        if _initialisation(config["init"]) == _RANDOM
+        else "as it was loaded"
     )
     start = _initialisation(config["init"])
     return (
@@ -79,7 +84,9 @@ def _what(run: Path, config: Mapping[str, Any], step: int, parameters: int, feat
 def _initialisation(init: Mapping[str, Any]) -> str:
     if init["path"] is not None:
         return f"the weights in `{Path(init['path']).name}`"
-    return "timm's pretrained weights, whose terms hold too" if init["pretrained"] else "random weights"
+    if init.get("name") is not None:
+        return f"the weights that are published as `{init['name']}`, whose terms hold too"
+    return "timm's pretrained weights, whose terms hold too" if init["pretrained"] else _RANDOM
 
 
 def _how(config: Mapping[str, Any], folder: str, features: int) -> str:

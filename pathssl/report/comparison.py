@@ -11,6 +11,7 @@ from pathssl.report.statistics import family as together
 from pathssl.report.study import Run, Study, leaked
 
 LEVEL = 0.95
+NOTHING_KNOWN = Spread(0.0, 0)
 
 
 @dataclass(frozen=True)
@@ -69,19 +70,23 @@ def choose_reading(study: Study) -> Reading:
     probed = [(run, run.probed) for run in study.runs]
     probed = [(run, points) for run, points in probed if points]
     finished = [(run, points) for run, points in probed if run.state == "finished"]
-    if finished:
+    trained = [(run, points) for run, points in probed if not run.untrained]
+    if finished and (not trained or any(run.state == "finished" for run, _ in trained)):
         runs, patches = [run for run, _ in finished], [points[-1] for _, points in finished]
-        low, high = words.count(min(patches)), words.count(max(patches))
+        seen = [points[-1] for run, points in finished if not run.untrained] or patches
+        low, high = words.count(min(seen)), words.count(max(seen))
         where = f"after {high} patches" if low == high else f"after {low} to {high} patches"
+        where += ", arms that are not trained at step 0" if len(seen) < len(runs) else ""
         rest = len(study.runs) - len(runs)
         left_out = f"; {words.plural(rest, 'run')} that did not finish {'is' if rest == 1 else 'are'} left out"
         return Reading(runs, patches, False, f"Read at the last checkpoint, {where}{left_out if rest else ''}.")
     if not probed:
         return Reading([], [], True, "No checkpoint has been probed yet.")
-    common = min(points[-1] for _, points in probed)
+    common = min(points[-1] for _, points in trained or probed)
     runs, patches = [run for run, _ in probed], [max(x for x in points if x <= common) for _, points in probed]
+    kind = "run that trains" if len(trained) < len(probed) else "run"
     sentence = (
-        f"Provisional: no run has finished. Read after {words.count(common)} patches, which all probed runs reached."
+        f"Provisional: no {kind} has finished. Read after {words.count(common)} patches, which all probed runs reached."
     )
     return Reading(runs, patches, True, sentence)
 
@@ -112,8 +117,12 @@ def compare(study: Study, key: str, reading: Reading) -> Comparison:
             null = series.at(0)
             if null is not None:
                 nulls[run.arm][run.seed] = null
-    gains = {arm: [values[arm][seed] - null for seed, null in nulls[arm].items()] for arm in values}
-    spread = pooled_spread({arm: list(x.values()) for arm, x in values.items()})
+    trained = {run.arm for run in reading.runs if not run.untrained}
+    gains = {
+        arm: [values[arm][seed] - null for seed, null in nulls[arm].items()] if arm in trained else [] for arm in values
+    }
+    # What was not trained does not vary as training does, or not at all: it must not make the noise look small.
+    spread = pooled_spread({arm: list(values[arm].values()) for arm in trained})
     gain_spread = pooled_spread(gains)
     base = list(values[study.baseline].values())
     rows = []
@@ -124,7 +133,7 @@ def compare(study: Study, key: str, reading: Reading) -> Comparison:
             Row(
                 arm=arm,
                 values=list(values[arm].items()),
-                last=mean(x, spread, LEVEL) if x else None,
+                last=mean(x, spread if arm in trained else NOTHING_KNOWN, LEVEL) if x else None,
                 step0=float(np.mean(list(nulls[arm].values()))) if nulls[arm] else None,
                 gain=mean(gains[arm], gain_spread, LEVEL) if gains[arm] else None,
                 difference=difference(x, base, spread, LEVEL) if compared else None,

@@ -220,3 +220,6 @@ def _plain(text: str) -> str:
     for sign in "\\`*[]|":
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())
+
+
+plain = _plain  # for what other modules add to report.md

@@ -60,17 +60,14 @@ def measure_noise(folder: Path, metrics: Sequence[str], differences: Sequence[fl
 
 def _probe_sd(study: Study, key: str) -> float | None:
     """Pooled over the last checkpoints of all runs."""
-    kind, *place = key.split("/")
-    if kind != "probe":
+    if not key.startswith("probe/"):
         return None
-    task, protocol, split, metric = place
     variances = []
     for run in study.runs:
-        steps = [probe["step"] for probe in records.read_probes(run.folder) if probe["task"] == task]
-        if steps and records.has_predictions(run.folder, steps[-1], task):
-            of_runs = records.read_predictions(run.folder, steps[-1], task).get(f"{protocol}_runs_{split}_{metric}")
-            if of_runs is not None and len(of_runs) > 1:
-                variances.append(np.var(of_runs, ddof=1))
+        series = run.series.get(key)
+        of_runs = records.read_own_runs(run.folder, series.patches[-1], key) if series else None
+        if of_runs is not None and len(of_runs) > 1:
+            variances.append(np.var(of_runs, ddof=1))
     return float(np.mean(variances) ** 0.5) if variances else None
 
 

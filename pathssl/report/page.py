@@ -1,7 +1,9 @@
 """The report's files: one self-contained HTML page, CSV and Markdown."""
 
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from pathssl.files import write_atomic
 from pathssl.records import of_null
@@ -25,7 +27,9 @@ from pathssl.report.curves import curves
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable, null_tables
 from pathssl.report.pictures import strips
+from pathssl.report.published import published_beside, published_csv, published_latex, published_markdown
 from pathssl.report.study import Study, leaked, read_study
+from pathssl.report.tasks import task_rows, tasks_markdown
 from pathssl.report.templates import render
 
 _UNCHARTED = ("/f1", "/auroc")  # beside balanced accuracy, unless the study asks for them
@@ -50,8 +54,14 @@ def write_report(folder: Path) -> Path:
     write_atomic(target / "coverage.csv", exports.coverage_csv(slides))
     write_atomic(target / "faults.csv", exports.faults_csv(slides))
     write_atomic(target / "nulls.csv", exports.nulls_csv(study, nulls))
-    write_atomic(target / "report.md", exports.markdown(study, reading, comparisons, answers, gain, slides, nulls))
-    write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain, slides, nulls))
+    more = {"published": published_beside(study, reading), "tasks": task_rows(study)}
+    write_atomic(target / "published.csv", published_csv(more["published"]))
+    write_atomic(target / "published.tex", published_latex(more["published"]))
+    write_atomic(target / "tasks.csv", exports.csv_text(more["tasks"]))
+    text = exports.markdown(study, reading, comparisons, answers, gain, slides, nulls)
+    text += published_markdown(more["published"]) + tasks_markdown(more["tasks"])
+    write_atomic(target / "report.md", text)
+    write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain, slides, nulls, more))
     return target / "index.html"
 
 
@@ -63,6 +73,7 @@ def _page(
     gain: str | None,
     slides: Account,
     nulls: list[NullTable],
+    more: Mapping[str, Any],
 ) -> str:
     styles = {arm: style for style, arm in enumerate(study.arms)}
     return render(
@@ -93,6 +104,7 @@ def _page(
         slides=slides,
         runs=tables.run_rows(study),
         commands=_commands(study),
+        **more,
     )
 
 

@@ -40,6 +40,7 @@ class Run:
     status: dict | None
     environment: dict | None
     data: dict | None
+    tasks: dict | None
     coverage: dict | None
     series: dict[str, Series]
 
@@ -47,6 +48,11 @@ class Run:
     def state(self) -> str:
         """The state of status.json, or "not started"."""
         return self.status["state"] if self.status else "not started"
+
+    @property
+    def untrained(self) -> bool:
+        """Whether the run only probes what it begins with (train.patches=0)."""
+        return (self.config.get("train") or {}).get("patches") == 0
 
     @property
     def probed(self) -> list[float]:
@@ -148,6 +154,7 @@ def read_run(folder: Path) -> Run:
         status=records.read_status(folder),
         environment=records.read_json(folder / "environment.json"),
         data=records.read_json(folder / "data.json"),
+        tasks=records.read_json(folder / "tasks.json"),
         coverage=records.read_coverage(folder),
         series=_columns(records.read_rows(folder)),
     )

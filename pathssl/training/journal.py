@@ -70,7 +70,7 @@ class Journal:
             self._say(row)
             self.report(int(row["step"]))
             try:
-                self.sentinels.look(row, row["step"] / self.total_steps)
+                self.sentinels.look(row, self._progress(row["step"]))
                 if self.late:
                     self._look_at_late_ones()
             except Collapsed as error:
@@ -103,7 +103,10 @@ class Journal:
             self.seen.add(path)
             probe = read_json(path)
             row = {metric_key("unsupervised", key): value for key, value in probe["results"].items()}
-            self.sentinels.look({"step": probe["step"]} | row, probe["step"] / self.total_steps)
+            self.sentinels.look({"step": probe["step"]} | row, self._progress(probe["step"]))
+
+    def _progress(self, step: float) -> float:
+        return step / self.total_steps if self.total_steps else 0.0  # of a run that only probes what it begins with
 
     def _say(self, row: dict[str, float]) -> None:
         if "train/loss" not in row:  # before the first step

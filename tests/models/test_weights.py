@@ -1,21 +1,24 @@
 """Miniature checkpoints under the names and in the containers that DINO, DINOv2, timm, kaiko and we publish."""
 
 import argparse
+import json
 import logging
 import os
 import pickle
 import re
 
 import pytest
+import timm
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import save_file
 
 from pathssl import parts
 from pathssl.errors import UserError
-from pathssl.models.encoder import create_encoder
-from pathssl.models.weights import create_pretrained, load_weights
+from pathssl.models.encoder import check_name, create_encoder
+from pathssl.models.weights import create_pretrained, load_published, load_weights
 
 D, DEPTH, HEADS, PATCH, GRID = 32, 4, 2, 8, 4
 MINI = {"img_size": PATCH * GRID, "patch_size": PATCH, "embed_dim": D, "depth": DEPTH, "num_heads": HEADS}
@@ -422,7 +425,7 @@ def test_a_runs_encoder_is_initialised_as_init_says_and_the_log_tells(tmp_path, 
     model = {"name": PLAIN, "args": MINI, "drop_path": 0.0, "drop_path_rule": "linear"}
 
     def encoder(**init):
-        settings = {"pretrained": False, "path": None, "strict": False} | init
+        settings = {"pretrained": False, "path": None, "name": None, "strict": False} | init
         return parts.encoder({"seed": 0, "model": model, "init": settings})
 
     with caplog.at_level(logging.INFO):
@@ -438,3 +441,68 @@ def test_a_runs_encoder_is_initialised_as_init_says_and_the_log_tells(tmp_path, 
         encoder(path=str(tmp_path / "gap.pth"), strict=True)
     with pytest.raises(UserError, match=r"init\.pretrained=true and init\.path="):
         encoder(path=str(tmp_path / "w.pth"), pretrained=True)
+
+
+NAMED = "vit_tiny_patch16_224.augreg_in21k_ft_in1k"
+
+
+@pytest.fixture
+def on_hub(hub, tmp_path):  # noqa: ARG001  it made the repository
+    """The same weights as a repository of the hub's that says what they are of; its name for timm."""
+    folder = tmp_path / f"models--timm--{NAMED}" / "snapshots" / "abc"
+    config = {"architecture": "vit_tiny_patch16_224", "num_classes": 1000, "num_features": 192}
+    look = {"mean": [0.7, 0.5, 0.6], "std": [0.2, 0.2, 0.2], "input_size": [3, 224, 224], "num_classes": 1000}
+    look |= {"first_conv": "patch_embed.proj", "classifier": "head"}
+    (folder / "config.json").write_text(json.dumps(config | {"pretrained_cfg": look}))
+    return f"hf-hub:timm/{NAMED}"
+
+
+def test_published_weights_come_by_name_into_an_architecture_of_ones_own(on_hub, hub):
+    small = create_encoder("vit_tiny_patch16_224", {"img_size": 64})
+    loaded, colours = load_published(small, on_hub, strict=True)
+    assert torch.equal(small.blocks[3].mlp.fc1.weight, hub.blocks[3].mlp.fc1.weight)
+    assert loaded.resampled == {"pos_embed": "14 x 14 to 4 x 4"} and on_hub in str(loaded)
+    assert colours == {"mean": [0.7, 0.5, 0.6], "std": [0.2, 0.2, 0.2]}
+    whole = create_encoder("vit_tiny_patch16_224", {"img_size": 224})
+    _, colours = load_published(whole, NAMED, strict=True)
+    assert torch.equal(whole.pos_embed, hub.pos_embed) and colours["mean"] == [0.5, 0.5, 0.5]
+    asked, said = create_pretrained(on_hub, {}, strict=True)
+    assert torch.equal(asked.pos_embed, hub.pos_embed) and on_hub in said.source
+    with pytest.raises(UserError, match=r"of another model.*There it is a ViT of 12 blocks, 192 features"):
+        load_published(create_encoder("vit_small_patch16_224", {"img_size": 64}), on_hub, strict=False)
+
+
+@pytest.mark.usefixtures("hub")
+def test_a_hub_that_cannot_be_reached_or_wants_to_know_who_asks_is_answered_in_a_sentence(monkeypatch):
+    with pytest.raises(UserError, match=r"cannot be reached\. Fetch them where it can \(`hf download me/mine`"):
+        create_encoder("hf-hub:me/mine", {}, pretrained=True)
+    with pytest.raises(UserError, match=r"`hf download timm/vit_small_patch16_224\.dino`.*init=file"):
+        create_encoder("vit_small_patch16_224.dino", {}, pretrained=True)
+    with pytest.raises(UserError, match=r"no usable pretrained weights.*Invalid pretrained tag \(nope\)"):
+        create_encoder("vit_small_patch16_224.nope", {}, pretrained=True)
+    for kind, says in (
+        (GatedRepoError, "me/mine is gated.*HF_TOKEN"),
+        (RepositoryNotFoundError, "There is no hf-hub:me"),
+    ):
+        error = kind.__new__(kind)
+        monkeypatch.setattr(timm, "create_model", lambda *_, error=error, **__: (_ for _ in ()).throw(error))
+        with pytest.raises(UserError, match=says):
+            create_encoder("hf-hub:me/mine", {}, pretrained=True)
+
+
+def test_a_run_takes_weights_by_name_and_says_where_their_colours_are_others(on_hub, hub, caplog):
+    model = {"name": "vit_tiny_patch16_224", "args": {"img_size": 64}, "drop_path": 0.0, "drop_path_rule": "linear"}
+    config = {"seed": 0, "model": model, "augmentation": {"mean": [0.7, 0.5, 0.6], "std": [0.5, 0.5, 0.5]}}
+    init = {"pretrained": True, "path": None, "name": on_hub, "strict": False}
+    with caplog.at_level(logging.WARNING):
+        made = parts.encoder(config | {"init": init})
+    assert torch.equal(made.blocks[0].attn.qkv.weight, hub.blocks[0].attn.qkv.weight)
+    assert "augmentation.std=[0.2,0.2,0.2] would be" in caplog.text and "augmentation.mean" not in caplog.text
+    with pytest.raises(UserError, match=r"init\.name=.*init=timm"):
+        parts.encoder(config | {"init": init | {"pretrained": False}})
+
+
+def test_a_name_of_weights_is_no_architecture():
+    for name in ("vit_small_patch16_224.dino", "hf-hub:me/mine"):
+        with pytest.raises(UserError, match=r"model\.name an architecture.*init=timm init\.name="):
+            check_name(name)

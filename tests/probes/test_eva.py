@@ -20,6 +20,7 @@ def options(name, **changes):
     """The arguments of conf/probe/<name>.yaml, smaller."""
     block = yaml.safe_load((CONF / f"{name}.yaml").read_text())
     assert block.pop("_target_") == "pathssl.probes.eva.Eva"
+    block.pop("by_task", None)
     return block | {"device": "cpu", "runs": 3, "steps": 40, "batch": 32, "lr_batch": None} | changes
 
 

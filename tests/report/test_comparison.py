@@ -1,5 +1,8 @@
+import shutil
+
 import numpy as np
 import pytest
+import yaml
 from fake_study import ACCURACY, DEMO, write_study
 
 from pathssl import records
@@ -161,3 +164,38 @@ def test_what_alone_would_be_found_may_not_be_among_several(tmp_path):
     compared = comparison.compare_all(study, comparison.choose_reading(study))
     families = {one.key: {row.difference.family for row in one.rows if row.difference} for one in compared}
     assert families[ACCURACY] == families["unsupervised/rankme"] == {6}
+
+
+def untrained(folder, arm, values):
+    """Makes an arm's runs runs of zero patches, with these values."""
+    for run, value in zip(records.find_runs(folder / arm), values, strict=True):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        (run / "config.yaml").write_text(yaml.safe_dump(config | {"train": {"patches": 0}}))
+        records.cut_metrics(run, 0)
+        for probe in (run / "probes").glob("step_*"):
+            if probe.name != "step_00000000":
+                shutil.rmtree(probe)
+        rewrite(run, 0, value)
+
+
+def test_arms_that_are_not_trained_have_no_gain_and_tell_nothing_of_the_noise(tmp_path):
+    folder = write_study(tmp_path / "demo", ARMS | {"init=file": 0.0}, seeds=3, report=DEMO)
+    alone = compared(write_study(tmp_path / "alone", ARMS, seeds=3, report=DEMO))[1].spread
+    untrained(folder, "init=file", [0.7, 0.7, 0.7])  # as loaded weights are: the same for all seeds
+    study, table = compared(folder)
+    (row,) = [row for row in table.rows if row.arm == "init=file"]
+    assert row.last.value == pytest.approx(0.7) and row.last.low is None and row.gain is None
+    assert row.difference.value == pytest.approx(0.7 - table.rows[0].last.value)
+    assert (table.spread.sd, table.spread.df) == (pytest.approx(alone.sd), 4) and len(table.gains) == 6
+    assert "arms that are not trained at step 0" in comparison.choose_reading(study).sentence
+
+
+def test_finished_arms_that_are_not_trained_do_not_make_unfinished_ones_wait_outside(tmp_path):
+    folder = write_study(tmp_path / "demo", ARMS | {"init=file": 0.0}, seeds=1, report=DEMO)
+    untrained(folder, "init=file", [0.7])
+    status = {"total_steps": 200, "patches_seen": 6400, "host": None, "job_id": None, "error": None}
+    for arm in ARMS:
+        records.write_status(folder / arm / "seed0", "running", step=100, **status)
+    reading = comparison.choose_reading(read_study(folder))
+    assert reading.provisional and len(reading.runs) == 3 and "no run that trains has finished" in reading.sentence
+    assert sorted(reading.patches) == [0, 12800, 12800]
