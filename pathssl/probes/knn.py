@@ -12,6 +12,7 @@ from pathssl.metrics import balanced_accuracy
 from pathssl.probes.feature_set import FeatureSet, ProtocolResult, Split, scored
 
 QUERIES_AT_ONCE = 1024  # bounds the matrix of similarities
+VALUES_AT_ONCE = 2**24  # bounds the cosines of queries by train: 128 MiB, and as much again twice
 
 
 class KNN:
@@ -44,8 +45,9 @@ class KNN:
         train_ND, queries_QD = _unit(features.train.features_ND), _unit(queries.features_ND)
         onehot_NK = np.eye(len(features.classes))[features.train.labels_N]
         parts = {k: [] for k in ks}
-        for start in range(0, len(queries_QD), QUERIES_AT_ONCE):
-            cosine_QN = queries_QD[start : start + QUERIES_AT_ONCE] @ train_ND.T
+        at_once = max(1, min(QUERIES_AT_ONCE, VALUES_AT_ONCE // len(train_ND)))
+        for start in range(0, len(queries_QD), at_once):
+            cosine_QN = queries_QD[start : start + at_once] @ train_ND.T
             nearest_QM = np.argpartition(-cosine_QN, ks[-1] - 1, axis=1)[:, : ks[-1]]
             nearest_QM = np.sort(nearest_QM, axis=1)  # so that equal neighbours rank by their order in train
             order_QM = np.argsort(-np.take_along_axis(cosine_QN, nearest_QM, axis=1), axis=1, kind="stable")
