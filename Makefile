@@ -33,7 +33,7 @@ demo: env  ## two arms by two seeds on synthetic slides, then the page that comp
 	@$(BIN)/python -m pathssl report outputs/demo
 
 test: lint  ## the fast tests, with lint (under 5 minutes)
-	@$(BIN)/python -m pytest -q -n 2 -m "not slow"
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m "not slow"
 
 test-slow: env  ## the slow tests: clusters, kills, browsers, whole studies
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m "slow and not alone"

@@ -4,7 +4,6 @@ import argparse
 import json
 import logging
 import os
-import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -13,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pathssl.bench.verb import WHAT, bench, size
-from pathssl.errors import INTERRUPTED, UserError
+from pathssl.compose import compose, cucim_first, part_of
+from pathssl.errors import UserError
 from pathssl.launch.verbs import add_launch_verbs
-
-_TIMM = "timm:"
+from pathssl.probe_verbs import add_probe_verbs
+from pathssl.report.verbs import add_report_verbs
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,16 +26,12 @@ def main(arguments: Sequence[str]) -> int:
     _add_index(verbs)
     _add_gallery(verbs)
     _add_replay(verbs)
-    _add_report(verbs)
-    _add_compare(verbs)
-    _add_noise(verbs)
-    _add_leakage(verbs)
-    _add_probe(verbs)
     _add_export(verbs)
     _add_verify_resume(verbs)
     _add_bench(verbs)
     _add_doctor(verbs)
-    add_launch_verbs(partial(_verb, verbs))
+    for add_verbs in (add_report_verbs, add_probe_verbs, add_launch_verbs):
+        add_verbs(partial(_verb, verbs))
     options, more = parser.parse_known_args(arguments)
     if more:  # overrides after an option, which argparse does not take
         if not hasattr(options, "overrides") or any(word.startswith("-") for word in more):
@@ -77,7 +73,7 @@ def _index(options: argparse.Namespace) -> dict[str, Any]:
     from pathssl.report.words import plural
 
     if options.part is not None:
-        count, bad = sources.survey_slides(config, _part(options.part))
+        count, bad = sources.survey_slides(config, part_of(options.part))
         text = f"part {options.part}: {plural(count, 'slide')}, {len(bad)} quarantined."
         text += "".join(f"\n  {path}: {reason}" for path, reason in bad)
         return {"text": text, "part": options.part, "slides": count, "quarantined": bad}
@@ -97,13 +93,6 @@ def _index(options: argparse.Namespace) -> dict[str, Any]:
         "tissue_mm2": float(index.tissue_mm2.sum()),
         "quarantined": quarantined,
     }
-
-
-def _part(text: str) -> tuple[int, int]:
-    number, _, count = text.partition("/")
-    if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise UserError(f"--part {text}: give K/N, as in --part 2/8 for the second of eight parts.")
-    return int(number), int(count)
 
 
 def _add_gallery(verbs) -> None:
@@ -138,7 +127,7 @@ def _add_replay(verbs) -> None:
 def _replay(options: argparse.Namespace) -> dict[str, Any]:
     if options.patches < 1:
         raise UserError(f"--patches {options.patches}: at least 1.")
-    _cucim_first()
+    cucim_first()
     from pathssl.replay import find_step, lines, summary
     from pathssl.replay_album import draw_step
     from pathssl.replay_capsule import compute_again, is_capsule, read_capsule
@@ -162,75 +151,6 @@ def _replay(options: argparse.Namespace) -> dict[str, Any]:
         "page": page,
         "again": again and asdict(again),
     }
-
-
-def _add_report(verbs) -> None:
-    help_ = "compare the arms of a study: one HTML page, CSV and Markdown under FOLDER/report"
-    parser = _verb(verbs, "report", help_, "report outputs/demo", _report)
-    parser.add_argument("folder", type=Path, help="a study's folder, such as outputs/demo")
-
-
-def _report(options: argparse.Namespace) -> dict[str, Any]:
-    from pathssl.report.page import write_report
-
-    page = write_report(options.folder)
-    return {"text": str(page), "page": str(page)}
-
-
-def _add_compare(verbs) -> None:
-    help_ = "two runs side by side: settings, code, packages, data and hardware that differ, then their metrics"
-    example = "compare outputs/demo/teacher=m0.98/seed0 outputs/demo/teacher=m0.99/seed0"
-    parser = _verb(verbs, "compare", help_, example, _compare)
-    parser.add_argument("runs", nargs=2, type=Path, metavar="RUN", help="a run: outputs/<study>/<arm>/seed<k>")
-
-
-def _compare(options: argparse.Namespace) -> dict[str, Any]:
-    from pathssl.report.run_pair import compare_runs, pair_text
-
-    pair = compare_runs(*options.runs)
-    differences = {kind: [asdict(one) for one in found] for kind, found in pair.differences.items()}
-    metrics = {key: {"first": one, "second": two} for key, (one, two) in pair.metrics.items()}
-    return {"text": pair_text(pair), "differences": differences, "patches": pair.patches, "metrics": metrics}
-
-
-def _add_noise(verbs) -> None:
-    help_ = "how much seeds alone move a study's metrics, and how many seeds show a difference of a given size"
-    parser = _verb(verbs, "noise", help_, "noise outputs/demo --difference 0.01", _noise)
-    parser.add_argument("folder", type=Path, help="a study's folder, with several seeds in its arms")
-    help_ = "such as probe/synthetic/linear/test/balanced_accuracy; may be repeated (default: those that the report compares)"
-    parser.add_argument("--metric", action="append", default=[], metavar="KEY", help=help_)
-    help_ = "in the metric's own unit; may be repeated (default: 0.005, 0.01, 0.02, 0.05)"
-    parser.add_argument("--difference", action="append", type=float, metavar="SIZE", help=help_)
-
-
-def _noise(options: argparse.Namespace) -> dict[str, Any]:
-    from pathssl.report.noise import measure_noise, noise_text
-
-    found = measure_noise(options.folder, options.metric, options.difference or (0.005, 0.01, 0.02, 0.05))
-    return {"text": noise_text(found), "metrics": [asdict(noise) for noise in found]}
-
-
-def _add_leakage(verbs) -> None:
-    help_ = "are cases, slides or patches that are trained on among the images of the tasks? exit code 1 where they are"
-    parser = _verb(
-        verbs, "leakage", help_, "leakage data=folder data.path=/slides 'task=[folder]' task.folder.path=DIR", _leakage
-    )
-    parser.add_argument(
-        "overrides", nargs="*", metavar="KEY=VALUE", help="as for train.py; leakage.patches=N looks at more patches"
-    )
-
-
-def _leakage(options: argparse.Namespace) -> dict[str, Any]:
-    config = compose(options.overrides)
-    if not config["task"]:
-        raise UserError("Which tasks? Name them, as in 'task=[folder]' task.folder.path=DIR.")
-    _cucim_first()
-    from pathssl import sources
-    from pathssl.checks import check
-
-    check(config)
-    found = sources.leakage(config, sources.Data(config), sources.tasks(config))
-    return {"text": found.text(), **found.record(), "broken": bool(found.of_training())}
 
 
 def _add_export(verbs) -> None:
@@ -271,70 +191,6 @@ def _export(options: argparse.Namespace) -> dict[str, Any]:
         "greatest_difference": done.difference,
         "eva": [str(config) for config in configs],
     }
-
-
-def _add_probe(verbs) -> None:
-    help_ = "probe the checkpoints of runs, a file of weights, or timm:NAME; what is there already is kept, so jobs can share and repeat it"
-    example = "probe outputs/demo 'task=[folder]' task.folder.path=DIR --part 1/8"
-    parser = _verb(verbs, "probe", help_, example, _probe)
-    help_ = "studies, runs, a file of weights (and model.name=...), timm:NAME; overrides as for train.py: other tasks and protocols"
-    parser.add_argument("words", nargs="+", metavar="FOLDER|FILE|timm:NAME|KEY=VALUE", help=help_)
-    parser.add_argument("--part", metavar="K/N", default="1/1", help="this share of the checkpoints alone")
-    parser.add_argument("--again", action="store_true", help="probe what is probed already too")
-    help_ = "of weights: RankMe, ODCorr, site and stain on held-out patches of data=... too, as a run has them in its metrics.jsonl"
-    parser.add_argument("--held-out", action="store_true", help=help_)
-    help_ = "what a run with probe.where=job starts: everything that its checkpoints lack; may be repeated"
-    parser.add_argument("--late", action="store_true", help=help_)
-    parser.add_argument("--here", action="store_true", help="with --late: here, not in a job of SLURM's")
-
-
-def _probe(options: argparse.Namespace) -> dict[str, Any]:
-    # The name of an arm, and so a run's folder, has a = too.
-    paths = [Path(word) for word in options.words if "=" not in word or Path(word).exists()]
-    overrides = [word for word in options.words if Path(word) not in paths]
-    published = [str(path).removeprefix(_TIMM) for path in paths if str(path).startswith(_TIMM)]
-    files = [path for path in paths if path.suffix in (".safetensors", ".pth", ".pt")]
-    if options.late:
-        return _probe_late(paths, overrides, options.here)
-    if (files or published) and (len(paths) > 1 or options.part != "1/1"):
-        raise UserError(f"{paths[0]}: weights are probed by themselves, and whole.")
-    if options.held_out and not (files or published):
-        raise UserError("--held-out is of weights: runs have these numbers in their metrics.jsonl.")
-    config = compose(overrides) if overrides or files or published else None
-    _cucim_first()
-    from pathssl.probe_runs import flat, probe_runs, probe_timm, probe_weights
-
-    if files or published:
-        of, more = files[0] if files else published[0], {"held_out": options.held_out}
-        metrics = probe_weights(of, config, **more) if files else probe_timm(of, config, **more)
-        return {"text": "\n".join(f"{key} {value:.4f}" for key, value in metrics.items()), **metrics}
-    rows = probe_runs(paths, config, part=_part(options.part), again=options.again)
-    lines = [f"{row['run']}  step {row['step']}  {key} {value:.4f}" for row in rows for key, value in flat(row).items()]
-    new = sum(row["new"] for row in rows)
-    lines.append(f"{new} of {len(rows)} were probed now.")
-    return {"text": "\n".join(lines), "probed": rows}
-
-
-def _probe_late(paths: Sequence[Path], overrides: Sequence[str], here: bool) -> dict[str, Any]:
-    if len(paths) != 1 or overrides:
-        raise UserError(
-            "--late takes one run, outputs/<study>/<arm>/seed<k>, and nothing else: its config says what is probed."
-        )
-    (run,) = paths
-    from pathssl.records import read_submission
-
-    if "SLURM_JOB_ID" in os.environ and not here and read_submission(run) is not None:
-        from pathssl.launch.late_job import send_probe
-
-        job = send_probe(run)
-        return {"text": f"{run}: probed by job {job}." if job else f"{run}: a job does that already.", "job": job}
-    for warning in (signal.SIGUSR2, signal.SIGTERM):  # results are whole or absent; the job comes again
-        signal.signal(warning, lambda *_: sys.exit(INTERRUPTED))
-    _cucim_first()
-    from pathssl.late_probes import probe_late
-
-    done = probe_late(run)
-    return {"text": f"{run}: probed {', '.join(f'step {step}' for step in done) or 'nothing new'}.", "steps": done}
 
 
 def _add_verify_resume(verbs) -> None:
@@ -395,7 +251,7 @@ def _bench(options: argparse.Namespace) -> dict[str, Any]:
     for name in ("rounds", "patches", "steps"):
         if (value := getattr(options, name)) is not None and value < 1:
             raise UserError(f"--{name} {value}: give 1 or more.")
-    _cucim_first()
+    cucim_first()
     config = compose([*size(options.what, options.overrides), *options.overrides])
     return bench(
         options.what,
@@ -419,31 +275,3 @@ def _doctor(options: argparse.Namespace) -> dict[str, Any]:
 
     logging.getLogger().setLevel(logging.WARNING)  # what matters is in the table
     return examine(options.overrides, compose)
-
-
-def compose(overrides: Sequence[str]) -> dict[str, Any]:
-    """The resolved config of these overrides; UserError with Hydra's words, and a suggestion, where they do not compose."""
-    _cucim_first()
-
-    from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    from pathssl.complaints import CONF, check_options, suggestions
-    from pathssl.run import resolved
-
-    check_options(overrides)
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = hydra_compose("config", list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError("\n".join([str(error), *suggestions(overrides)])) from error
-    return resolved(config)
-
-
-def _cucim_first() -> None:
-    """cuCIM is imported before torch: on machines without an NVIDIA driver it would hang after it."""
-    from pathssl.slides import cucim_reader
-
-    cucim_reader.available()

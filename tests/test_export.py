@@ -69,6 +69,7 @@ def in_a_fresh_process(code, *arguments, cwd, **more) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_an_export_replaces_another_and_says_for_machines_how_well_it_agrees(run, exported, tmp_path, capsys):
     folder = tmp_path / "new" / "vit"
     shutil.copytree(exported, folder)
@@ -189,6 +190,7 @@ def test_an_export_to_which_something_was_added_is_not_replaced(run, exported, t
     assert "is no export" in capsys.readouterr().err and (tmp_path / "vit" / ".git").is_dir()
 
 
+@pytest.mark.slow
 def test_what_gives_other_features_than_the_teacher_is_not_exported(run, tmp_path, monkeypatch, capsys):
     def with_two_heads(*arguments, **settings):
         content = honest(*arguments, **settings)

@@ -61,7 +61,7 @@ FLOORS = {
         6,
     ),
     **dict.fromkeys(["launch", "bench", "doctor"], 7),
-    **dict.fromkeys(["cli", "__main__"], 8),
+    **dict.fromkeys(["cli", "compose", "probe_verbs", "__main__"], 8),
 }
 
 

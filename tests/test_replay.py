@@ -143,7 +143,7 @@ def test_relative_paths_start_where_the_run_was_started(small, cohort, tmp_path,
     assert not (tmp_path / "cache").exists()
 
 
-@pytest.mark.parametrize("region", ["single", "four"])
+@pytest.mark.parametrize("region", [pytest.param("single", marks=pytest.mark.slow), "four"])
 def test_replaced_patches_come_back_too_before_and_after_a_resume(region, small, cohort, tmp_path, seen, monkeypatch):
     slides = tmp_path / "slides"
     shutil.copytree(cohort / "slides", slides)

@@ -25,6 +25,7 @@ def answer(capsys, *arguments) -> dict:
     return json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
 
 
+@pytest.mark.slow
 def test_weights_that_a_step_broke_and_weights_that_came_broken_are_told(small, tmp_path, capsys):
     wild = [*small, "optim.base_lr=1e30", "schedule.warmup=0.0"]
     failed = train(*wild, cwd=tmp_path)

@@ -9,6 +9,7 @@ import yaml
 
 from pathssl import records
 from pathssl.errors import UserError
+from pathssl.report import words
 from pathssl.report.leaks import Overlaps, copies_text, is_of, leaks_text
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where PyYAML has it: several times faster
@@ -98,7 +99,7 @@ def read_study(folder: Path) -> Study:
     arms = sorted({run.arm for run in runs}, key=records.natural)
     asked = next((run.config["report"] for run in runs if run.config.get("report")), {})
     notices = []
-    baseline = asked.get("baseline")
+    baseline = _among(asked.get("baseline"), arms)
     if baseline is not None and baseline not in arms:
         notices.append(f"The baseline {baseline} has no run here yet; arms are compared with {arms[0]} instead.")
         baseline = None
@@ -133,6 +134,13 @@ def read_study(folder: Path) -> Study:
         family=family,
         notices=notices,
     )
+
+
+def _among(baseline: str | None, arms: list[str]) -> str | None:
+    """The arm that a study calls so, though more was typed for all of its arms alike; as it is where there is none."""
+    shortened = words.distinct_names(arms)
+    found = [arm for arm in arms if shortened[arm] == baseline]
+    return found[0] if baseline not in arms and found else baseline
 
 
 def _first_of_each(found: Iterable[Overlaps]) -> dict[str, list[dict]]:

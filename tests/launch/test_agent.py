@@ -1,7 +1,6 @@
 """Our runs under W&B's own agent, whose server alone is played: it says what to start and what to stop."""
 
 import os
-import signal
 import sys
 import time
 from pathlib import Path
@@ -87,18 +86,3 @@ def test_an_agents_stop_ends_the_run_and_nothing_takes_it_up_again(an_agent, tmp
     assert look_at([run])[0].state == "preempted"  # not lost, which `retry` would start again
     records = offline_records(run)
     assert exit_code(records) == 0 and not any(record.HasField("preempting") for record in records)
-
-
-@pytest.mark.slow
-def test_a_warning_of_slurm_lets_an_agent_take_the_run_up_again(an_agent, tmp_path):
-    agent = an_agent("train.patches=4000", "train.log_every=0.001")
-    process = start(agent, "poor", teacher="m0.9")
-    run = stepping(tmp_path)
-    process._popen.send_signal(signal.SIGUSR2)
-    assert process.wait(_LIMIT_S) == 75
-    records = offline_records(run)
-    assert exit_code(records) == 75 and any(record.HasField("preempting") for record in records)
-    stopped_at = read_status(run)["step"]
-    assert start(agent, "poor", teacher="m0.9").wait(_LIMIT_S) == 0
-    steps = [row["step"] for row in read_metrics(run)]
-    assert read_status(run)["state"] == "finished" and 0 < stopped_at < 500 and steps == sorted(set(steps))

@@ -18,6 +18,15 @@ def test_a_study_reads_the_question_from_its_runs_and_puts_the_baseline_first(tm
     assert study.notices == []
 
 
+def test_the_baseline_is_found_though_more_was_typed_for_all_arms_alike(tmp_path):
+    arms = {f"batch=b8,teacher=m0.{k}": 0.0 for k in (5, 9, 99)}
+    study = read_study(write_study(tmp_path / "demo", arms, seeds=1, report=DEMO))
+    assert study.baseline == "batch=b8,teacher=m0.9" and study.notices == []
+    arms = {"batch=b8,teacher=m0.9": 0.0, "batch=b16,teacher=m0.9": 0.0}  # which of them is meant is not known
+    study = read_study(write_study(tmp_path / "two", arms, seeds=1, report=DEMO))
+    assert "The baseline teacher=m0.9 has no run here yet" in study.notices[0]
+
+
 def test_without_an_experiment_file_sensible_metrics_are_chosen_and_the_choice_of_baseline_is_said(tmp_path):
     study = read_study(write_study(tmp_path / "scratch", {"batch=b64": 0.0, "batch=b8": 0.0}, seeds=1))
     assert study.metrics == [

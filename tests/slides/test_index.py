@@ -174,6 +174,7 @@ build_index({str(folder)!r}, cache=Path({str(cache)!r}), manifest=None, workers=
         np.testing.assert_array_equal(index.tissue(k), fresh.tissue(k))
 
 
+@pytest.mark.slow
 def test_a_decoder_that_kills_or_hangs_its_process_costs_one_slide(cohort, tmp_path, monkeypatch):
     folder = cohort(4)
     monkeypatch.setattr(survey_module, "LIMIT_S", 6.0)

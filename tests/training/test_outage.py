@@ -56,6 +56,7 @@ def the_finished_run(small, tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_run_begins_without_it_and_the_log_says_so_once(online, small, tmp_path, monkeypatch):
     online("http://127.0.0.1:9")  # where nobody listens
     monkeypatch.setattr(tracking, "_INIT_S", 2.0)
