@@ -37,9 +37,7 @@ def bracs_task(*, path: str, counts: Counts | None, **settings) -> Task:
         ],
         columns=["path", "label", "split", "group"],
     )
-    BRACS.check_counts(rows, counts, folder)
-    source = f"{BRACS.name} in {folder}"
-    return Task(rows, folder=folder, source=source, classes=BRACS.classes, mpp=BRACS.mpp, **settings)
+    return BRACS.task(rows, folder, counts=counts, **settings)
 
 
 def _slide(file: Path) -> str:

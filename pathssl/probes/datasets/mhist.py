@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from pathssl.errors import UserError
-from pathssl.probes.datasets.published import Counts, Published, scored_on
+from pathssl.probes.datasets.published import Counts, Published
 from pathssl.probes.folder import read_table
 from pathssl.probes.task import Task
 
@@ -31,10 +31,7 @@ def mhist_task(*, path: str, counts: Counts | None, scored: str, **settings) -> 
     _check_votes(table, annotations)
     _check_listed(table[_NAME], images)
     rows = pd.DataFrame({"path": "images/" + table[_NAME], "label": table[_LABEL], "split": table[_SPLIT]})
-    MHIST.check_counts(rows, counts, folder)
-    rows = scored_on(rows, scored, part="test")
-    source = f"{MHIST.name} in {folder}"
-    return Task(rows, folder=folder, source=source, classes=MHIST.classes, mpp=MHIST.mpp, **settings)
+    return MHIST.task(rows, folder, counts=counts, scored=scored, part="test", **settings)
 
 
 def _check_votes(table: pd.DataFrame, annotations: Path) -> None:

@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from skimage.draw import polygon
 
 from pathssl.errors import UserError
-from pathssl.probes.datasets.published import Counts, Published, scored_on
+from pathssl.probes.datasets.published import Counts, Published
 from pathssl.probes.segmentation.task import SegmentationTask
 from pathssl.slides.tcga import barcode
 
@@ -37,19 +37,8 @@ def monusac_task(*, path: str, counts: Counts | None, scored: str, **settings) -
     folder = MONUSAC.root(path)
     columns = ["path", "mask", "split", "group", "slide"]
     rows = pd.DataFrame([row for split in _PARTS for row in _rows(folder, split)], columns=columns)
-    MONUSAC.check_counts(rows, counts, folder)
-    return SegmentationTask(
-        scored_on(rows, scored),
-        folder=folder,
-        source=f"{MONUSAC.name} in {folder}",
-        classes=MONUSAC.classes,
-        background=True,
-        ignore=IGNORE,
-        instances=False,
-        mpp=MONUSAC.mpp,
-        read_mask=Outlines(),
-        **settings,
-    )
+    masks = {"background": True, "ignore": IGNORE, "instances": False, "read_mask": Outlines()}
+    return MONUSAC.task(rows, folder, of=SegmentationTask, counts=counts, scored=scored, **masks, **settings)
 
 
 def _rows(folder: Path, split: str) -> list[tuple[str, ...]]:

@@ -39,16 +39,14 @@ def pcam_task(*, path: str, counts: Counts | None, shots: int | None, shots_seed
         rows = rows.drop(columns="slide")
     else:
         rows["group"] = rows["slide"]
-    PCAM.check_counts(rows, counts, folder)
-    if shots is not None:
-        rows = _few(rows, shots, shots_seed)
-    return PCamTask(
-        rows, folder=folder, source=f"{PCAM.name} in {folder}", classes=PCAM.classes, mpp=PCAM.mpp, **settings
-    )
+    return PCAM.task(rows, folder, of=PCamTask, counts=counts, shots=shots, shots_seed=shots_seed, **settings)
 
 
 class PCamTask(Task):
-    """A Task whose images lie in PCam's HDF5 files: image train/000007 is the eighth of the training file."""
+    """A Task whose images lie in PCam's HDF5 files: image train/000007 is the eighth of the training file. shots: see `pcam_task`."""
+
+    def __init__(self, table: pd.DataFrame, *, shots: int | None, shots_seed: int, **settings):
+        super().__init__(table if shots is None else _few(table, shots, shots_seed), **settings)
 
     def _open(self, folder: Path, **settings) -> HDF5Images:
         names = pd.Series(self.ids_N).str.split("/", n=1)

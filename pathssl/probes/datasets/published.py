@@ -1,12 +1,14 @@
 """What all published datasets have in common: where they are obtained, whether all of one is here, and on which split it is scored."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from pathssl.errors import UserError
+from pathssl.probes.task import Task
 
 SCORED = ("val", "test")
 # Images in each split, or in each class of it.
@@ -55,6 +57,26 @@ class Published:
     def how(self) -> str:
         """A sentence for those who do not have it."""
         return f"It is to be had from {self.obtain}."
+
+    def task(
+        self,
+        rows: pd.DataFrame,
+        folder: Path,
+        *,
+        counts: Counts | None,
+        scored: str | None = None,
+        part: str = "val",
+        of: Callable[..., Any] = Task,
+        **settings,
+    ) -> Any:
+        """The task `of` these `rows` of files in `folder`, once they are as many as published (see `check_counts`).
+
+        scored, part: see `scored_on`; None leaves the splits as they are. The rest: see the class.
+        """
+        self.check_counts(rows, counts, folder)
+        rows = rows if scored is None else scored_on(rows, scored, part)
+        source = f"{self.name} in {folder}"
+        return of(rows, folder=folder, source=source, classes=self.classes, mpp=self.mpp, **settings)
 
     def check_counts(self, rows: pd.DataFrame, counts: Counts | None, folder: Path) -> None:
         """UserError where `rows` (label, split) are not as many in each split as published; None compares nothing."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pathssl.errors import UserError
+from pathssl.errors import UserError, some
 from pathssl.probes.folder import read_table
 from pathssl.probes.slide_level.slides import SlidesTask
 from pathssl.slides.index import SlideIndex, build_index
@@ -85,8 +85,8 @@ def _slides(index: SlideIndex, of_case: pd.DataFrame, mpp: float, source: Path) 
     labelled = slides["group"].isin(of_case.index)
     if not labelled.any():
         raise UserError(
-            f"{source}: none of its {len(of_case)} cases ({_some(of_case.index)}) has a slide in {index.root}, whose cases are "
-            f"{_some(slides['group'].unique())}. Give their labels, or other slides."
+            f"{source}: none of its {len(of_case)} cases ({some(of_case.index, _NAMED)}) has a slide in {index.root}, whose cases are "
+            f"{some(slides['group'].unique(), _NAMED)}. Give their labels, or other slides."
         )
     lacking = of_case.index.difference(slides["group"])
     for number, what, names in (
@@ -96,7 +96,7 @@ def _slides(index: SlideIndex, of_case: pd.DataFrame, mpp: float, source: Path) 
          slides.loc[labelled & ~slides["fine"], "slide"]),
     ):  # fmt: skip
         if number:
-            log.warning("%s: %d %s: %s.", source, number, what, _some(names.unique()))
+            log.warning("%s: %d %s: %s.", source, number, what, some(names.unique(), _NAMED))
     used = slides[labelled & slides["fine"]]
     if used.empty:
         raise UserError(f"{source}: every slide is too coarse for mpp={mpp:g}. Give a greater mpp.")
@@ -152,9 +152,3 @@ def _by_site(labels: pd.Series, sites: pd.Index, shares: np.ndarray, seed: int) 
 
 def _rank(name: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
-
-
-def _some(names) -> str:
-    """The first of the names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(map(str, names[:_NAMED])) + more

@@ -134,7 +134,7 @@ def test_what_is_wrong_with_it_is_named(folder, tmp_path):
     for data, said in (
         (np.zeros((19, 1, 1, 1), np.uint8), "has 20 images and .* 19 labels"),
         (np.full((20, 1, 1, 1), 2, np.uint8), "has the label 2"),
-        (np.zeros((20, 1), np.uint8), "is uint8 of shape .20, 1.; PCam's is uint8 of N x 1 x 1 x 1"),
+        (np.zeros((20, 1), np.uint8), "is uint8 of shape .20, 1.; uint8 of N x 1 x 1 x 1 was expected"),
     ):
         with h5py.File(y, "w") as file:
             file.create_dataset("y", data=data)
