@@ -50,12 +50,7 @@ def types(path: Path) -> np.ndarray:
     """(H, W) uint8 class numbers, of the `type_map` in a .mat file; UserError where it is not there or has another type."""
     try:
         found = scipy.io.loadmat(path, variable_names=["type_map"]).get("type_map")
-    except (
-        OSError,
-        ValueError,
-        NotImplementedError,
-        scipy.io.matlab.MatReadError,
-    ) as error:  # cut off; no such file; version 7.3
+    except Exception as error:  # SciPy says in many ways that a file is damaged, of another version or not there
         raise UserError(f"{path} cannot be read as a MATLAB file ({error}). {CONSEP.how()}") from error
     if found is None or found.ndim != 2:
         raise UserError(f"{path} has no map of types (type_map). {CONSEP.how()}")
