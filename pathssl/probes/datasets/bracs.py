@@ -20,7 +20,8 @@ _SPLITS = ("train", "val", "test")
 def bracs_task(*, path: str, counts: Counts | None, **settings) -> Task:
     """The task of `path`/BRACS_RoI/latest_version/<split>/<class>/*.png; counts: see published.py, the rest: see `Task`.
 
-    The slide that a region is from, which its name tells, is its group.
+    The slide that a region is from, which its name tells, is its group. Names do not tell the split: whole slides that have swapped splits,
+    with as many regions each, are not found.
     """
     folder = BRACS.root(path)
     version = BRACS.part(folder, "BRACS_RoI", "latest_version")

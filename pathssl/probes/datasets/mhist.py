@@ -23,7 +23,9 @@ _MAJORITY = 4
 def mhist_task(*, path: str, counts: Counts | None, scored: str, **settings) -> Task:
     """The task of `path`/annotations.csv and `path`/images/*.png; counts, scored: see published.py, the rest: see `Task`.
 
-    Nothing tells which images are of one patient, so there are no groups. The published test part is what is scored.
+    Nothing tells which images are of one patient, so there are no groups. The published test part is what is scored. What is held against
+    one another are labels, votes, names and counts: that two rows of one class have swapped their parts, or two files their names, is not
+    found.
     """
     folder = MHIST.root(path)
     annotations, images = MHIST.part(folder, "annotations.csv"), MHIST.part(folder, "images")
