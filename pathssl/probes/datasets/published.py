@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from pathssl.errors import UserError
+from pathssl.probes.settings import check_path
 from pathssl.probes.task import Task
 
 SCORED = ("val", "test")
@@ -30,6 +31,7 @@ class Published:
 
     def root(self, path: str) -> Path:
         """The dataset's folder; UserError where there is none."""
+        check_path(path=path)
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise UserError(f"{self.name} is not at {folder}. {self.how()}")
@@ -82,6 +84,7 @@ class Published:
         """UserError where `rows` (label, split) are not as many in each split as published; None compares nothing."""
         if counts is None:
             return
+        _check_form(counts)
         wanted: dict[str, int] = {}
         for name, of in counts.items():
             wanted |= {f"{name}/{label}": n for label, n in of.items()} if isinstance(of, Mapping) else {name: of}
@@ -106,6 +109,17 @@ class Published:
         raise UserError(
             f"{self.name} in {folder} is not as published: {said}{classes}. Unpack it again, or, where yours is meant to differ, give "
             f"counts=null. {self.how()}"
+        )
+
+
+def _check_form(counts: object) -> None:
+    """UserError where `counts` is none."""
+    of = [*counts.values()] if isinstance(counts, Mapping) else [None]
+    numbers = [n for one in of for n in (one.values() if isinstance(one, Mapping) else [one])]
+    if any(type(n) is not int or n < 0 for n in numbers):
+        raise UserError(
+            f"counts={counts}: give the images of each split, as in counts={{train: 20, test: 10}}, or of each class of it, as in "
+            "counts={train: {A: 8, B: 12}, test: 10}; null compares nothing."
         )
 
 
