@@ -49,10 +49,10 @@ class Eva:
         steps: int,
         look_every: int,
         patience: float,
-        two_classes_by: str,
         runs: int,
         seed: int,
         device: str,
+        two_classes_by: str = "balanced_accuracy",  # of runs that were made when there was no choice
     ):
         if optimiser not in OPTIMISERS or schedule not in SCHEDULES:
             raise UserError(f"eva: optimiser={optimiser}, schedule={schedule}: allowed are {', '.join(OPTIMISERS)} and "

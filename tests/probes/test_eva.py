@@ -153,6 +153,15 @@ def test_a_fifth_of_the_epochs_is_the_patience_that_eva_writes_down_for_each_tas
     assert Eva(**options("eva", steps=12500, batch=batch)).looks(images) == patience
 
 
+def test_configs_of_earlier_runs_choose_as_they_did():
+    earlier = options("eva_2024")
+    del earlier["two_classes_by"]
+    assert (
+        Eva(**earlier).measure(2) == "balanced_accuracy"
+        and Eva(**options("eva_2024")).measure(3) == "balanced_accuracy"
+    )
+
+
 def test_runs_differ_and_come_again(made_features):
     features = made_features(n_train=90, d=8, classes=3, distance=0.2)
     result, again = (Eva(**options("eva")).run(features) for _ in range(2))
