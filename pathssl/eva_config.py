@@ -24,6 +24,7 @@ class EvaTask:
     """A task of eva: the class of its dataset, where eva looks for it, what eva calls its splits, and when a run without gain ends.
 
     test: what is reported; None: validation is, by which the run was chosen. patience: looks at validation. more: of the dataset.
+    said: of a setting that is not known to be eva's, in the head of the config.
     """
 
     dataset: str
@@ -35,9 +36,10 @@ class EvaTask:
     segmentation: bool = False
     few_shot: bool = False
     more: Mapping[str, Any] | None = None
+    said: str | None = None
 
 
-# eva gives patience as a fifth of the epochs, CoNSeP aside. That of MoNuSAC, whose value we have not seen, is that fifth.
+# eva gives patience as a fifth of the epochs, CoNSeP aside.
 TASKS = {
     "bach": EvaTask("BACH", "bach", 4, 1250),
     "crc": EvaTask("CRC", "crc", 9, 7),
@@ -56,7 +58,16 @@ TASKS = {
         more={"sampler": "eva.vision.data.wsi.patching.samplers.GridSampler"},
     ),
     # Masks are drawn from the annotations each time: eva would keep them in the home folder, for whatever else is called MoNuSAC there.
-    "monusac": EvaTask("MoNuSAC", "monusac", 5, 100, val="test", segmentation=True, more={"export_masks": False}),
+    "monusac": EvaTask(
+        "MoNuSAC",
+        "monusac",
+        5,
+        100,
+        val="test",
+        segmentation=True,
+        more={"export_masks": False},
+        said="The patience of 100 looks is inferred, as a fifth of the epochs: eva's of today is not known here (earlier: 50).",
+    ),
 }
 
 
@@ -286,7 +297,8 @@ def _head(name: str, called: str) -> str:
     )
     return (
         f"# {name} by kaiko-eva 0.4.5's offline protocol of today, for the export {called}; {reported}.\n"
-        f"# Run it where the folder {called} lies, or name that folder by EXPORT_ROOT:\n"
+        + (f"# {task.said}\n" if task.said else "")
+        + f"# Run it where the folder {called} lies, or name that folder by EXPORT_ROOT:\n"
         f"#     DATA_ROOT={task.root} eva predict_fit --config {called}/{FOLDER}/{name}.yaml\n"
         "# It takes `pip install 'kaiko-eva[vision]==0.4.5' 'jsonargparse==4.38.*'` (newer ones refuse eva's own configurations).\n"
         "# Features stay in EMBEDDINGS_ROOT: eva does not compute them again, and refuses to write over them.\n"

@@ -3,7 +3,7 @@
 import hashlib
 import logging
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import nn
 
 from pathssl.augment import MultiCrop
 from pathssl.checks import check_patch_size
+from pathssl.complaints import CONF
 from pathssl.errors import UserError
 from pathssl.make import make
 from pathssl.models.encoder import create_encoder
@@ -142,15 +143,39 @@ def of_tasks(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def protocols(config: Mapping[str, Any]) -> dict[str, ProbeProtocol | ByTask]:
-    return {name: _protocol(block) for name, block in protocol_blocks(config).items()}
+    return {name: _protocol(name, block, config["task"]) for name, block in protocol_blocks(config).items()}
 
 
-def _protocol(block: Mapping[str, Any]) -> ProbeProtocol | ByTask:
-    """What a block says, with other settings for the tasks that its `by_task` names."""
+def _protocol(name: str, block: Mapping[str, Any], tasks: Container[str]) -> ProbeProtocol | ByTask:
+    """What a block says, with other settings for the tasks that its `by_task` names: some of `tasks`, or options of conf/task."""
     block = dict(**block)
-    others = block.pop("by_task", {})
+    others = block.pop("by_task", None) or {}
+    _check_by_task(name, block, others, tasks)
     made = make(block)
     return ByTask(made, {task: make({**block, **of_task}) for task, of_task in others.items()}) if others else made
+
+
+def _check_by_task(name: str, block: Mapping[str, Any], others: Any, tasks: Container[str]) -> None:
+    where = f"probe.{name}.by_task"
+    if not isinstance(others, Mapping):
+        raise UserError(f"{where}={others}: give settings for tasks by their names, as in {{bach: {{KEY: VALUE}}}}.")
+    for task, of_task in others.items():
+        if task not in tasks and task not in (options := _task_options()):
+            raise UserError(
+                f"{where}.{task}: there is no such task among those of this run and the options of `task`: {', '.join(options)}."
+            )
+        known = [key for key in block if key != "_target_"]
+        wrong = [str(key) for key in of_task if key not in known] if isinstance(of_task, Mapping) else [str(of_task)]
+        if wrong:
+            raise UserError(
+                f"{where}.{task}: {', '.join(wrong)} is no setting of {name}, which has {', '.join(known)}."
+            )
+
+
+def _task_options() -> list[str]:
+    """The options of `task` that are a task of their own name, and no list of several."""
+    files = sorted((CONF / "task").glob("*.yaml"))
+    return [file.stem for file in files if file.read_text().startswith(f"# @package task.{file.stem}\n")]
 
 
 def step(

@@ -23,7 +23,16 @@ from pathssl.probes.evaluate import ProbeOutcome, Probes, fitting
 from pathssl.probes.feature_set import ProbeProtocol
 from pathssl.probes.site import SiteTest
 from pathssl.probes.task import Task
-from pathssl.records import arm_of, find_runs, metric_key, read_predictions, read_probes, seed_of, write_probe
+from pathssl.records import (
+    arm_of,
+    find_runs,
+    metric_key,
+    read_predictions,
+    read_probes,
+    seed_of,
+    write_probe,
+    write_tasks,
+)
 from pathssl.replay import config_of
 from pathssl.schedules import steps_every
 from pathssl.training.checkpoints import TEACHER, Checkpoints
@@ -132,6 +141,7 @@ def _of_checkpoint(
                     read_predictions(run, step, name), predictions, f"{run}, step {step}, task {name}"
                 )
             place = {"step": step, "patches_seen": step * own["batch"]["size"], "task": name}
+            write_tasks(run, {name: task.describe()})
             write_probe(run, **place, results=results, predictions=predictions, made_with=settings)
             known[name] = {"results": results}
             log.info("%s: step %d probed by %s: %s", run, step, name, ", ".join(missing))

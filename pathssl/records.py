@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from pathssl.errors import UserError
-from pathssl.files import write_atomic
+from pathssl.files import locked, write_atomic
 
 STATES = ("queued", "running", "preempted", "finished", "failed")
 _SEED = re.compile(r"seed(\d+)")
@@ -204,6 +204,18 @@ def write_submission(
 def read_submission(run: Path) -> dict | None:
     """How the run was sent to a cluster: {"job_id", "overrides", "launcher", "submitted", "code"}; None where it was not."""
     return read_json(Path(run) / "submission.json")
+
+
+# ---- tasks.json
+
+
+def write_tasks(run: Path, tasks: Mapping[str, object]) -> None:
+    """Puts what these tasks are made of into tasks.json; others stay there, whoever wrote them, also at the same time."""
+    path = Path(run) / "tasks.json"
+    with locked(Path(run) / ".tasks.lock"):
+        known = read_json(path) or {}
+        if not path.is_file() or known != known | tasks:
+            write_atomic(path, json.dumps(known | tasks, indent=1) + "\n")
 
 
 # ---- coverage.json

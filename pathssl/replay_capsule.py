@@ -17,7 +17,7 @@ from einops import rearrange
 
 from pathssl import parts
 from pathssl.determinism import deterministic
-from pathssl.errors import UserError
+from pathssl.errors import UserError, some
 from pathssl.make import make
 from pathssl.models.network import Network
 from pathssl.objectives.dino import Terms, slices
@@ -82,10 +82,10 @@ class Again:
             in_the_run = f"  (in the run: {_said(then)})" if then else ""
             lines.append(f"  patches {first} to {last}: {how}: {_said(row['terms'])}{in_the_run}")
         if self.weights:
-            lines.append(f"  NaN or Inf in {plural(len(self.weights), 'tensor')}: {_first(self.weights)}")
+            lines.append(f"  NaN or Inf in {plural(len(self.weights), 'tensor')}: {some(self.weights, _NAMED)}")
         if self.gradients:
             lines.append(
-                f"  NaN or Inf in the gradient of {plural(len(self.gradients), 'tensor')}: {_first(self.gradients)}"
+                f"  NaN or Inf in the gradient of {plural(len(self.gradients), 'tensor')}: {some(self.gradients, _NAMED)}"
             )
         for row in self.patches[:_LISTED]:
             place = f"{row['slide']} at {row['x0']}, {row['y0']}, {row['mpp']:g} µm/px"
@@ -232,13 +232,13 @@ def _blame(
     already = "The weights were already broken before this step: "
     if weights:
         which = "1 tensor holds" if len(weights) == 1 else f"{len(weights)} tensors hold"
-        return f"{already}{which} NaN or Inf ({_first(weights)})."
+        return f"{already}{which} NaN or Inf ({some(weights, _NAMED)})."
     if len(patches) == count > 1:
         return f"{already}none is NaN or Inf, but every patch becomes so. The largest is {largest}."
     if not patches:
         terms = sorted({name for row in failed for name, x in row["terms"].items() if isinstance(x, str)})
         return f"What teacher and student give is finite, and what is computed from it is not: {', '.join(terms)}."
-    names = _first([str(row["patch"]) for row in patches])
+    names = some([row["patch"] for row in patches], _NAMED)
     which = f"Patch {names} alone breaks it" if len(patches) == 1 else f"Patches {names} alone break it"
     early = any("views" in row["in"] for row in patches)
     return f"{which}, of {count}{': the views are not finite before any network sees them' if early else ''}."
@@ -258,8 +258,3 @@ def _here(step: Step) -> str:
 
 def _said(terms: dict[str, Any]) -> str:
     return ", ".join(f"{name} {x if isinstance(x, str) else f'{x:.4g}'}" for name, x in terms.items())
-
-
-def _first(names: list[str]) -> str:
-    more = len(names) - _NAMED
-    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")

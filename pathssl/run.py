@@ -29,7 +29,7 @@ from pathssl.lifecycle import Failed, Sent, Status, log_file
 from pathssl.make import make
 from pathssl.probe_process import say_where, start_probes
 from pathssl.probes.task import Task
-from pathssl.records import read_json, read_status
+from pathssl.records import read_json, read_status, write_tasks
 from pathssl.training.interrupt import Interrupted
 from pathssl.training.journal import Journal
 from pathssl.training.optimiser import learning_rate, teacher_momentum
@@ -126,7 +126,7 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
             write_atomic(folder / "config.yaml", text)
             write_atomic(folder / "environment.json", _json(describe_environment() | {"processes": world_size()}))
             write_atomic(folder / "data.json", _json(data.describe()))
-            write_atomic(folder / "tasks.json", _json({name: task.describe() for name, task in tasks.items()}))
+            write_tasks(folder, {name: task.describe() for name, task in tasks.items()})
             if leaks is not None:
                 write_leaks(folder, leaks)
             sources.draw_pictures(folder / "pictures", data, views)

@@ -62,14 +62,18 @@ def check_tasks(config: Mapping[str, Any]) -> None:
 def _look(config: Mapping[str, Any], block: Mapping[str, Any]) -> None:
     if "foreground" not in block:
         make(block)
-    elif not (Path(block["labels"]).expanduser().is_file() and _may_hold_slides(block["path"])):
+    elif not (_is_file(block["labels"]) and _may_hold_slides(block["path"])):
         make(
             block, **_of_slides(config)
         )  # it says what it lacks; else its slides, which may be many, are read when they are indexed
 
 
-def _may_hold_slides(path: str) -> bool:
-    return is_url(path) or has_magic(path) or Path(path).expanduser().exists()
+def _is_file(path: Any) -> bool:
+    return isinstance(path, str) and Path(path).expanduser().is_file()
+
+
+def _may_hold_slides(path: Any) -> bool:
+    return isinstance(path, str) and (is_url(path) or has_magic(path) or Path(path).expanduser().exists())
 
 
 def _of_slides(config: Mapping[str, Any]) -> dict[str, Any]:

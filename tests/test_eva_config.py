@@ -175,5 +175,7 @@ def test_files_say_how_to_run_them(encoder, tmp_path):
         text = Path(tmp_path / "eva" / f"{name}.yaml").read_text()
         assert f"eva predict_fit --config my-vit/eva/{name}.yaml" in text and "&id" not in text
         assert yaml.safe_load(text) == made(name, encoder, resolve=False)
+        head = [line for line in text.splitlines() if line.startswith("#")]
+        assert any("patience of 100 looks is inferred" in line for line in head) == (name == "monusac")
     with pytest.raises(UserError, match=r"--eva bach,panda: 'panda' is no task of eva that .* bach, crc, mhist, pcam"):
         eva_tasks("bach,panda")

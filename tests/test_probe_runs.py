@@ -176,6 +176,7 @@ def test_a_name_of_timms_has_the_numbers_of_its_weights_in_the_colours_of_its_tr
 
 def test_each_protocol_runs_on_the_tasks_of_its_kind_and_masks_join_in_the_report(run, trained, capsys):
     shutil.rmtree(run / "probes" / "step_00000004")
+    own = read_json(run / "tasks.json")
     masks = [f"task.synthetic_nuclei.{line[5:]}" for line in trained[0] if line.startswith("data.cohort")]
     heads = ["probe.seg_linear.runs=1", "probe.seg_linear.steps=4", "probe.seg_linear.checks=1"]
     line = [o for o in trained[0] if o.startswith(("data.cohort", "task.", "cache_dir", "augmentation"))]
@@ -193,8 +194,14 @@ def test_each_protocol_runs_on_the_tasks_of_its_kind_and_masks_join_in_the_repor
     counts = read_predictions(run, 8, "synthetic_nuclei")["seg_linear_confusion"]
     assert counts.shape == (2, 1, 2, 2) and (counts.sum(axis=(1, 2, 3)) == 256 * 256).all()
     assert not any(row["new"] for row in answer(capsys, run, *line, *heads)["probed"])
+    tasks = read_json(run / "tasks.json")
+    assert list(tasks) == ["synthetic", "synthetic_nuclei"] and tasks["synthetic"] == own["synthetic"]
+    assert tasks["synthetic_nuclei"]["images"]["image_px"] == 32
     assert main(["report", str(run.parents[1])]) == 0
     assert "linear segmentation" in (run.parents[1] / "report" / "index.html").read_text()
+    assert (
+        "| synthetic_nuclei | train" in (run.parents[1] / "report" / "report.md").read_text()
+    )  # in the table of tasks
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -158,6 +159,20 @@ def test_runs_are_found_by_their_config_and_sorted_as_people_count(tmp_path):
 def test_a_folder_that_is_no_run_has_no_seed(tmp_path):
     with pytest.raises(UserError, match="seed<k>"):
         records.seed_of(tmp_path / "latest")
+
+
+def test_tasks_are_added_to_those_that_are_there_also_at_once(tmp_path):
+    names = [f"task{k}" for k in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda name: records.write_tasks(tmp_path, {name: {"of": name}}), names))
+    assert records.read_json(tmp_path / "tasks.json") == {name: {"of": name} for name in names}
+    records.write_tasks(tmp_path, {"task3": {"of": "another"}})
+    assert records.read_json(tmp_path / "tasks.json") == {name: {"of": name} for name in names} | {
+        "task3": {"of": "another"}
+    }
+    written = (tmp_path / "tasks.json").stat().st_mtime_ns
+    records.write_tasks(tmp_path, {})
+    assert (tmp_path / "tasks.json").stat().st_mtime_ns == written
 
 
 def test_coverage_is_replaced_as_a_whole_and_says_by_which_step(tmp_path):

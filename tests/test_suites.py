@@ -60,6 +60,32 @@ def test_all_that_is_missing_is_named_in_one_message_with_where_it_is_had(tmp_pa
         sources.check_tasks(config)
     (tmp_path / "tcga").mkdir()
     sources.check_tasks(config)  # slides are read when they are indexed
+    for key in ("labels", "path"):
+        with pytest.raises(UserError, match=f"^{key}=null: give a path"):
+            sources.check_tasks({**config, "task": {"tp53": config["task"]["tp53"] | {key: None}}})
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("+probe.eva_2024.by_task.bach.patince=3", r"by_task\.bach: patince is no setting of eva_2024, which has optimiser, lr, "),
+        ("+probe.eva_2024.by_task.pcamm.patience=3", r"by_task\.pcamm: there is no such task .*: bach, bags, bracs, .*, tp53\.$"),
+        ("+probe.eva_2024.by_task.paper.patience=3", r"by_task\.paper: there is no such task"),  # a list of tasks
+        ("+probe.linear.by_task=3", r"probe\.linear\.by_task=3: give settings for tasks by their names"),
+        ("probe.eva_2024.by_task.bach=3", r"by_task\.bach: 3 is no setting of eva_2024"),
+    ],
+)  # fmt: skip
+def test_a_slip_in_the_settings_of_one_task_is_named(override, says):
+    with pytest.raises(UserError, match=says):
+        parts.protocols(composed("task=quick", "probe=[linear,eva_2024]", override))
+
+
+def test_settings_may_be_of_any_task_of_the_run_or_of_none():
+    config = composed("task=quick", "probe=[eva_2024]", "+probe.eva_2024.by_task.tp53.patience=3", "+task.mine.path=x")
+    config["probe"]["eva_2024"]["by_task"]["mine"] = {"batch": 7}
+    protocol = parts.protocols(config)["eva_2024"]
+    assert (protocol.of("mine").batch, protocol.of("tp53").patience) == (7, 3)
+    assert not hasattr(parts.protocols(composed("probe=[eva_2024]", "probe.eva_2024.by_task=null"))["eva_2024"], "of")
 
 
 def test_tasks_of_some_names_have_the_settings_of_their_published_protocol():

@@ -32,7 +32,7 @@ def main(folder: str, settings: dict) -> list[dict]:
 def one_run(folder: str, settings: dict, run: int) -> dict:
     seed_everything(settings["seed"] * 1000 + run)
     binary = settings["classes"] == 2
-    monitor = f"val/{'BinaryBalancedAccuracy' if binary else 'MulticlassAccuracy'}"
+    monitor = f"val/{settings['monitor']}"
     optimiser = partial(getattr(torch.optim, settings["optimiser"]), **settings["optimiser_arguments"])
     model = HeadModule(
         head=torch.nn.Linear(settings["dim"], 1 if binary else settings["classes"]),

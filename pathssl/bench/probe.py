@@ -24,6 +24,9 @@ from pathssl.probes.features import extract
 
 _EVA = ("eva", "eva_2024")
 _METRICS = ("val/balanced_accuracy", "test/balanced_accuracy")
+# What eva calls the measures of the final figures and of the choice.
+_THEIRS = {("balanced_accuracy", True): "BinaryBalancedAccuracy", ("accuracy", True): "BinaryAccuracy"}
+_THEIRS |= {("balanced_accuracy", False): "MulticlassAccuracy"}
 _PEER = Path(__file__).with_name("eva_peer.py")
 
 
@@ -117,10 +120,7 @@ def _beside_eva(python: Path, task: str, features: FeatureSet, name: str, steps:
     row["eva_s"] = sum(run["seconds"] for run in runs)
     for key in _METRICS:
         split = key.split("/")[0]
-        theirs = [
-            run[f"{split}/{'BinaryBalancedAccuracy' if len(features.classes) == 2 else 'MulticlassAccuracy'}"]
-            for run in runs
-        ]
+        theirs = [run[f"{split}/{_THEIRS['balanced_accuracy', len(features.classes) == 2]}"] for run in runs]
         mine = ours.arrays[f"runs_{key.replace('/', '_')}"].tolist()
         difference, sd = float(np.mean(mine) - np.mean(theirs)), float(np.std(theirs, ddof=1))
         row[key] = {
@@ -162,6 +162,7 @@ def _eva_runs(python: Path, features: FeatureSet, protocol: Eva) -> list[dict[st
         "schedule": protocol.schedule,
         "steps": protocol.steps,
         "patience": protocol.looks(len(features.train)),
+        "monitor": _THEIRS[protocol.measure(len(features.classes)), len(features.classes) == 2],
         "batch": protocol.batch,
         # eva's four workers for each loader take longer than none where features are this small
         "loader": {"num_workers": 0, "persistent_workers": False, "prefetch_factor": None},

@@ -12,10 +12,11 @@ from torch import Tensor
 
 from pathssl.errors import UserError
 from pathssl.probes.feature_set import FeatureSet, ProtocolResult, scored_runs
-from pathssl.probes.heads import LinearHeads, balanced_accuracies, loss_R, probabilities
+from pathssl.probes.heads import LinearHeads, accuracies, balanced_accuracies, loss_R, probabilities
 
 OPTIMISERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "constant")
+MEASURES = ("balanced_accuracy", "accuracy")
 
 
 class Eva:
@@ -23,8 +24,9 @@ class Eva:
 
     As kaiko-eva 0.4.5 trains it (its HeadModule and Trainer under Lightning), where it differs from what one would expect:
 
-    - Validation is looked at after every `look_every` whole epochs, by balanced accuracy; the first best state counts; a run ends after
-      `patience` looks without a better one, else after `steps` steps. A share, as 0.2, is that share of all looks, rounded up.
+    - Validation is looked at after every `look_every` whole epochs, by balanced accuracy, or, of two classes, by `two_classes_by`; the
+      first best state counts; a run ends after `patience` looks without a better one, else after `steps` steps. A share, as 0.2, is that
+      share of all looks, rounded up.
     - The schedules are stepped once an epoch. `cosine` has a period of `steps` epochs, of which a run sees few, so that the learning
       rate hardly falls; `constant` is torch's ConstantLR, a third of the learning rate in the first five epochs.
     - Two classes have one output (binary cross-entropy).
@@ -50,10 +52,13 @@ class Eva:
         runs: int,
         seed: int,
         device: str,
+        two_classes_by: str = "balanced_accuracy",  # of runs that were made when there was no choice
     ):
         if optimiser not in OPTIMISERS or schedule not in SCHEDULES:
             raise UserError(f"eva: optimiser={optimiser}, schedule={schedule}: allowed are {', '.join(OPTIMISERS)} and "
                             f"{', '.join(SCHEDULES)}.")  # fmt: skip
+        if two_classes_by not in MEASURES:
+            raise UserError(f"eva: two_classes_by={two_classes_by} is not one of {', '.join(MEASURES)}.")
         if min(lr, batch, steps, look_every, patience, runs) <= 0 or (patience > 1 and patience != int(patience)):
             raise UserError(
                 f"eva: lr={lr}, batch={batch}, steps={steps}, look_every={look_every}, patience={patience}, runs={runs}: all must be "
@@ -63,14 +68,14 @@ class Eva:
         self.lr = lr if lr_batch is None else lr * batch / lr_batch
         self.momentum, self.weight_decay = momentum, weight_decay
         self.batch, self.steps, self.patience, self.runs = batch, steps, patience, runs
-        self.look_every = look_every
+        self.look_every, self.two_classes_by = look_every, two_classes_by
         self.seed = seed
         self.device = torch.device(
             "cuda" if device == "auto" and torch.cuda.is_available() else device.replace("auto", "cpu")
         )
 
     def run(self, features: FeatureSet) -> ProtocolResult:
-        """Means over the runs; for each run the validation accuracy, the epoch that was best and the metrics are in `arrays`."""
+        """Means over the runs; for each run the best validation figure, the epoch that had it and the metrics are in `arrays`."""
         heads, best_R, epoch_R = self._train(features)
         with torch.no_grad():
             scores = {
@@ -79,6 +84,10 @@ class Eva:
             }
         return scored_runs(features, scores, {"epoch": epoch_R, "runs_val_best": best_R})
 
+    def measure(self, classes: int) -> str:
+        """By which of MEASURES the state is chosen on validation."""
+        return self.two_classes_by if classes == 2 else MEASURES[0]
+
     def looks(self, images: int) -> int:
         """After how many looks at validation without a better one a run ends, for so many train images."""
         if self.patience >= 1:
@@ -86,7 +95,7 @@ class Eva:
         return math.ceil(self.patience * self.steps / math.ceil(images / self.batch) / self.look_every)
 
     def _train(self, features: FeatureSet) -> tuple[LinearHeads, np.ndarray, np.ndarray]:
-        """The heads in their best states, and for each run the best validation accuracy and the epoch (from 1) that had it."""
+        """The heads in their best states, and for each run its best figure on validation and the epoch (from 1) that had it."""
         train_ND, val_ND = self._on(features.train.features_ND), self._on(features.val.features_ND)
         train_N, val_N = self._on(features.train.labels_N), self._on(features.val.labels_N)
         classes = len(features.classes)
@@ -112,7 +121,9 @@ class Eva:
             if epoch % self.look_every:
                 continue
             with torch.no_grad():
-                accuracy_R = balanced_accuracies(heads.of_all(val_ND), val_N, classes)
+                logits_RON = heads.of_all(val_ND)
+                plain = self.measure(classes) == "accuracy"
+                accuracy_R = accuracies(logits_RON, val_N) if plain else balanced_accuracies(logits_RON, val_N, classes)
                 better_R = (accuracy_R > best_R) & (
                     epoch - epoch_R <= patience * self.look_every
                 )  # a run that has waited in vain is over

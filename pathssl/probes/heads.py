@@ -53,9 +53,19 @@ def probabilities(logits_RON: Tensor) -> Tensor:
 
 def balanced_accuracies(logits_RON: Tensor, labels_N: Tensor, classes: int) -> Tensor:
     """(R,) the mean recall over the classes that occur in `labels_N`, as metrics.balanced_accuracy has it."""
-    single = logits_RON.shape[1] == 1
-    predictions_RN = (logits_RON[:, 0] > 0).long() if single else logits_RON.argmax(dim=1)
     onehot_NK = F.one_hot(labels_N, classes).to(logits_RON.dtype)
     count_K = onehot_NK.sum(dim=0)
-    hits_RK = (predictions_RN == labels_N).to(logits_RON.dtype) @ onehot_NK
+    hits_RK = _hits(logits_RON, labels_N) @ onehot_NK
     return (hits_RK / count_K.clamp(min=1)).sum(dim=1) / (count_K > 0).sum()
+
+
+def accuracies(logits_RON: Tensor, labels_N: Tensor) -> Tensor:
+    """(R,) the share of samples that are right, whatever their class."""
+    return _hits(logits_RON, labels_N).mean(dim=1)
+
+
+def _hits(logits_RON: Tensor, labels_N: Tensor) -> Tensor:
+    """(R, N) 1 where the label is predicted, else 0."""
+    single = logits_RON.shape[1] == 1
+    predictions_RN = (logits_RON[:, 0] > 0).long() if single else logits_RON.argmax(dim=1)
+    return (predictions_RN == labels_N).to(logits_RON.dtype)

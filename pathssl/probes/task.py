@@ -13,6 +13,7 @@ import pandas as pd
 from pathssl.errors import UserError
 from pathssl.probes.feature_set import FeatureSet, Split
 from pathssl.probes.images import ImageFiles
+from pathssl.probes.settings import check_images
 from pathssl.probes.splits import SPLIT_NAMES, check_groups, take_validation
 from pathssl.seeding import uniforms
 
@@ -41,10 +42,7 @@ class Task:
         classes: Sequence[str] | None = None,
         mpp: float | None = None,
     ):
-        if not 0 < val_fraction <= 0.5:
-            raise UserError(f"val_fraction={val_fraction}: give a share of train above 0 and at most 0.5, such as 0.2.")
-        if image_px < 1 or threads < 1:
-            raise UserError(f"image_px={image_px}, threads={threads}: both must be at least 1.")
+        check_images(image_px=image_px, val_fraction=val_fraction, threads=threads, cache_mib=cache_mib)
         table = table.sort_values("path", kind="stable")
         self.source = source
         self.ids_N = table["path"].to_numpy(str)

@@ -133,28 +133,28 @@ def markdown(
     nulls: list[NullTable],
 ) -> str:
     """The verdict, the arms' tables and what was seen of the slides, for a README or an issue."""
-    lines = [f"# {_plain(study.name)}", ""]
+    lines = [f"# {plain(study.name)}", ""]
     if study.question:
-        lines += [_plain(study.question), ""]
+        lines += [plain(study.question), ""]
     for key in study.family:
         lines += [f"**{words.title(key)}** ({words.context(key)}){_mark(study, key)}:", ""]
-        lines += [f"- {_plain(verdict.sentence)}" for verdict in answers if verdict.key == key]
+        lines += [f"- {plain(verdict.sentence)}" for verdict in answers if verdict.key == key]
     lines += [f"- {gain}"] if gain else []
     lines += [
         "",
         f"{state_counts(study)}. {reading.sentence}",
-        *(f"\n> {_plain(notice)}" for notice in study.notices),
+        *(f"\n> {plain(notice)}" for notice in study.notices),
         "",
     ]
     for comparison in comparisons:
         digits = comparison.digits
         mark = _mark(study, comparison.key)
         lines += [f"## {words.title(comparison.key)} ({words.context(comparison.key)}){mark}", ""]
-        lines += [f"| arm | seeds | last checkpoint | step 0 | gain | difference to {_plain(comparison.baseline)} |"]
+        lines += [f"| arm | seeds | last checkpoint | step 0 | gain | difference to {plain(comparison.baseline)} |"]
         lines += ["|---|---:|---:|---:|---:|---:|"]
         for row in comparison.rows:
             cells = [
-                _plain(row.arm),
+                plain(row.arm),
                 str(len(row.values)),
                 words.interval(row.last, digits) if row.last else "—",
                 words.number(row.step0, digits) if row.step0 is not None else "—",
@@ -181,8 +181,8 @@ def _nulls(study: Study, tables: list[NullTable]) -> list[str]:
             changes = [
                 words.change(row.differences[null], digits) if null in row.differences else "—" for null in table.nulls
             ]
-            lines.append(f"| {_plain(row.name)} | {words.interval(row.value, digits)} | {' | '.join(changes)} |")
-        lines += ["", *(f"- {_plain(sentence)}" for sentence in table.sentences), ""]
+            lines.append(f"| {plain(row.name)} | {words.interval(row.value, digits)} | {' | '.join(changes)} |")
+        lines += ["", *(f"- {plain(sentence)}" for sentence in table.sentences), ""]
     return lines
 
 
@@ -192,7 +192,7 @@ def _slides(study: Study, slides: Account) -> list[str]:
         lines += ["| arms | magnification | patches | slides | cases | sites | tissue, mm² | read, mm² | times over |"]
         lines += ["|---|---|---:|---:|---:|---:|---:|---:|---:|"]
     for one in slides.covered:
-        arms = "all" if len(one.arms) == len(study.arms) else _plain(", ".join(one.arms))
+        arms = "all" if len(one.arms) == len(study.arms) else plain(", ".join(one.arms))
         for row in one.rows:
             cells = [arms, words.magnification(row["mpp"]), words.mean_count(row["patches"])]
             cells += [f"{words.mean_count(row['slides'])} of {words.mean_count(row['usable_slides'])}"]
@@ -202,7 +202,7 @@ def _slides(study: Study, slides: Account) -> list[str]:
     lines += [""] if slides.covered else []
     for one in slides.quarantined:
         lines.append(
-            f"- In quarantine, {words.plural(len(one.slides), 'slide')}: {_plain(one.reason)}: {_some(one.slides)}"
+            f"- In quarantine, {words.plural(len(one.slides), 'slide')}: {plain(one.reason)}: {_some(one.slides)}"
         )
     if slides.sentence:
         lines += [f"- {slides.sentence} {_some([one.slide for one in slides.replaced])}"]
@@ -211,15 +211,12 @@ def _slides(study: Study, slides: Account) -> list[str]:
 
 def _some(slides: list[str]) -> str:
     more = len(slides) - _NAMED
-    named = ", ".join(_plain(slide) for slide in slides[:_NAMED])
+    named = ", ".join(plain(slide) for slide in slides[:_NAMED])
     return f"{named} and {more} more (faults.csv)" if more > 0 else named
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """`text` with Markdown's and HTML's own signs made harmless."""
     for sign in "\\`*[]|":
         text = text.replace(sign, f"\\{sign}")
     return " ".join(text.replace("&", "&amp;").replace("<", "&lt;").split())
-
-
-plain = _plain  # for what other modules add to report.md

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pathssl import records
-from pathssl.errors import UserError
+from pathssl.errors import UserError, some
 from pathssl.report import words
 from pathssl.report.study import Run, read_run
 from pathssl.report.tables import flatten, is_bookkeeping, shown
@@ -95,14 +95,10 @@ def _pair(here: Any, there: Any, in_first: bool, in_second: bool) -> tuple[str, 
     if isinstance(here, list) and isinstance(there, list) and len(here) + len(there) > 4:
         alone = ([one for one in here if one not in there], [one for one in there if one not in here])
         return tuple(
-            f"{len(whole)}, of these alone {_some(own)}" for whole, own in zip((here, there), alone, strict=True)
+            f"{len(whole)}, of these alone {some(own, _MOST) or 'none'}"
+            for whole, own in zip((here, there), alone, strict=True)
         )
     return shown(here) if in_first else _NONE, shown(there) if in_second else _NONE
-
-
-def _some(names: list[Any]) -> str:
-    more = f" and {len(names) - _MOST} more" if len(names) > _MOST else ""
-    return f"{', '.join(map(str, names[:_MOST])) or 'none'}{more}"
 
 
 def _code(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[Difference]:

@@ -1,5 +1,6 @@
 """All runs at once are what each run alone is, written out plainly; the best state on validation counts, and patience ends a run."""
 
+import dataclasses
 import math
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from pathssl.errors import UserError
 from pathssl.metrics import balanced_accuracy
 from pathssl.probes.eva import Eva
+from pathssl.probes.feature_set import Split
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "probe"
 
@@ -74,7 +76,9 @@ def one_run_by_hand(features, o, run):
         epoch += 1
         if epoch % o["look_every"]:
             continue
-        accuracy = balanced_accuracy(features.val.labels_N, scores(features.val).argmax(1))
+        right = scores(features.val).argmax(1) == features.val.labels_N
+        plain = o["two_classes_by"] == "accuracy" and outputs == 1
+        accuracy = right.mean() if plain else balanced_accuracy(features.val.labels_N, scores(features.val).argmax(1))
         if accuracy > best[0] + 1e-6:
             best, waited = (accuracy, {"val": scores(features.val), "test": scores(features.test)}, epoch), 0
         else:
@@ -117,6 +121,27 @@ def test_runs_together_are_each_run_alone(name, more, classes, made_features):
         assert result.arrays[f"runs_{split}_balanced_accuracy"] == pytest.approx(of_runs)
 
 
+@pytest.mark.parametrize(("name", "by"), [("eva", "balanced_accuracy"), ("eva_2024", "accuracy")])
+def test_of_two_classes_the_state_is_chosen_by_what_evas_configurations_watch(name, by, made_features):
+    """val/BinaryBalancedAccuracy today, val/BinaryAccuracy in 2024: where classes are not of one size, another epoch."""
+    features = made_features(n_train=150, d=12, classes=2, distance=0.3)
+    keep = np.flatnonzero((features.val.labels_N == 0) | (np.arange(len(features.val)) % 5 == 0))
+    val = features.val
+    few = Split(val.features_ND[keep], val.labels_N[keep], val.groups_N[keep], val.ids_N[keep])
+    features = dataclasses.replace(features, val=few)
+    o = options(name, patience=100, lr=0.05 if name == "eva_2024" else 0.003)
+    assert o["two_classes_by"] == by
+    chosen = {}
+    for measure in ("balanced_accuracy", "accuracy"):
+        changed = o | {"two_classes_by": measure}
+        found = Eva(**changed).run(features).arrays
+        alone = [one_run_by_hand(features, changed, run) for run in range(o["runs"])]
+        assert found["runs_val_best"] == pytest.approx([best for best, *_ in alone])
+        chosen[measure] = found["epoch"].tolist()
+        assert chosen[measure] == [epoch for _, _, epoch, _ in alone]
+    assert chosen["accuracy"] != chosen["balanced_accuracy"]
+
+
 def test_the_learning_rate_follows_the_batch_where_it_has_one_to_follow():
     assert Eva(**options("eva_2024", lr_batch=4096, batch=256)).lr == 6.25e-4  # as BACH's configuration of 2024 has it
     assert Eva(**options("eva", batch=256)).lr == 3e-4
@@ -126,6 +151,15 @@ def test_the_learning_rate_follows_the_batch_where_it_has_one_to_follow():
                                                            (15_303, 256, 42), (2175, 256, 278), (262_144, 256, 3)])  # fmt: skip
 def test_a_fifth_of_the_epochs_is_the_patience_that_eva_writes_down_for_each_task(images, batch, patience):
     assert Eva(**options("eva", steps=12500, batch=batch)).looks(images) == patience
+
+
+def test_configs_of_earlier_runs_choose_as_they_did():
+    earlier = options("eva_2024")
+    del earlier["two_classes_by"]
+    assert (
+        Eva(**earlier).measure(2) == "balanced_accuracy"
+        and Eva(**options("eva_2024")).measure(3) == "balanced_accuracy"
+    )
 
 
 def test_runs_differ_and_come_again(made_features):
@@ -144,7 +178,15 @@ def test_fewer_steps_than_an_epoch_give_what_they_led_to(made_features):
 
 @pytest.mark.parametrize(
     "change",
-    [{"optimiser": "adam"}, {"schedule": "linear"}, {"runs": 0}, {"patience": 1.5}, {"lr": -1}, {"look_every": 0}],
+    [
+        {"optimiser": "adam"},
+        {"schedule": "linear"},
+        {"runs": 0},
+        {"patience": 1.5},
+        {"lr": -1},
+        {"look_every": 0},
+        {"two_classes_by": "f1"},
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(change):
     with pytest.raises(UserError, match="eva: "):

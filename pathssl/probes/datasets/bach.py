@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pathssl.probes.datasets.published import Counts, Published, scored_on
+from pathssl.probes.datasets.published import Counts, Published
 from pathssl.probes.task import Task
 
 BACH = Published(
@@ -37,9 +37,7 @@ def bach_task(*, path: str, counts: Counts | None, scored: str, **settings) -> T
             "split": [_split(file) for file in files],
         }
     )
-    BACH.check_counts(rows, counts, folder)
-    source = f"{BACH.name} in {folder}"
-    return Task(scored_on(rows, scored), folder=folder, source=source, classes=BACH.classes, mpp=BACH.mpp, **settings)
+    return BACH.task(rows, folder, counts=counts, scored=scored, **settings)
 
 
 def _split(file: Path) -> str:

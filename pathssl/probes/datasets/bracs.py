@@ -20,7 +20,8 @@ _SPLITS = ("train", "val", "test")
 def bracs_task(*, path: str, counts: Counts | None, **settings) -> Task:
     """The task of `path`/BRACS_RoI/latest_version/<split>/<class>/*.png; counts: see published.py, the rest: see `Task`.
 
-    The slide that a region is from, which its name tells, is its group.
+    The slide that a region is from, which its name tells, is its group. Names do not tell the split: whole slides that have swapped splits,
+    with as many regions each, are not found.
     """
     folder = BRACS.root(path)
     version = BRACS.part(folder, "BRACS_RoI", "latest_version")
@@ -37,9 +38,7 @@ def bracs_task(*, path: str, counts: Counts | None, **settings) -> Task:
         ],
         columns=["path", "label", "split", "group"],
     )
-    BRACS.check_counts(rows, counts, folder)
-    source = f"{BRACS.name} in {folder}"
-    return Task(rows, folder=folder, source=source, classes=BRACS.classes, mpp=BRACS.mpp, **settings)
+    return BRACS.task(rows, folder, counts=counts, **settings)
 
 
 def _slide(file: Path) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pathssl.probes.datasets.published import Counts, Published, scored_on
+from pathssl.probes.datasets.published import Counts, Published
 from pathssl.probes.task import Task
 
 BREAKHIS = Published(
@@ -44,9 +44,7 @@ def breakhis_task(*, path: str, counts: Counts | None, scored: str, **settings) 
     found = [_row(file, folder, breast) for file in sorted(breast.glob("**/40X/*.png"))]
     rows = pd.DataFrame(found, columns=["path", "label", "split", "group"])
     rows = rows[rows["label"].isin(BREAKHIS.classes)]
-    BREAKHIS.check_counts(rows, counts, folder)
-    rows, source = scored_on(rows, scored), f"{BREAKHIS.name} in {folder}"
-    return Task(rows, folder=folder, source=source, classes=BREAKHIS.classes, mpp=BREAKHIS.mpp, **settings)
+    return BREAKHIS.task(rows, folder, counts=counts, scored=scored, **settings)
 
 
 def _row(file: Path, folder: Path, breast: Path) -> dict[str, str]:

@@ -11,7 +11,7 @@ import pandas as pd
 import scipy.io
 
 from pathssl.errors import UserError
-from pathssl.probes.datasets.published import Counts, Published, scored_on
+from pathssl.probes.datasets.published import Counts, Published
 from pathssl.probes.segmentation.task import SegmentationTask
 
 CONSEP = Published(
@@ -31,19 +31,8 @@ def consep_task(*, path: str, counts: Counts | None, scored: str, **settings) ->
     inside = folder / "CoNSeP"  # as the archive has it
     folder = inside if inside.is_dir() else folder
     rows = pd.DataFrame([row for split in _PARTS for row in _rows(folder, split)], columns=["path", "mask", "split"])
-    CONSEP.check_counts(rows, counts, folder)
-    return SegmentationTask(
-        scored_on(rows, scored),
-        folder=folder,
-        source=f"{CONSEP.name} in {folder}",
-        classes=CONSEP.classes,
-        background=True,
-        ignore=None,
-        instances=False,
-        mpp=CONSEP.mpp,
-        read_mask=types,
-        **settings,
-    )
+    masks = {"background": True, "ignore": None, "instances": False, "read_mask": types}
+    return CONSEP.task(rows, folder, of=SegmentationTask, counts=counts, scored=scored, **masks, **settings)
 
 
 def _rows(folder: Path, split: str) -> list[tuple[str, str, str]]:
@@ -61,12 +50,7 @@ def types(path: Path) -> np.ndarray:
     """(H, W) uint8 class numbers, of the `type_map` in a .mat file; UserError where it is not there or has another type."""
     try:
         found = scipy.io.loadmat(path, variable_names=["type_map"]).get("type_map")
-    except (
-        OSError,
-        ValueError,
-        NotImplementedError,
-        scipy.io.matlab.MatReadError,
-    ) as error:  # cut off; no such file; version 7.3
+    except Exception as error:  # SciPy says in many ways that a file is damaged, of another version or not there
         raise UserError(f"{path} cannot be read as a MATLAB file ({error}). {CONSEP.how()}") from error
     if found is None or found.ndim != 2:
         raise UserError(f"{path} has no map of types (type_map). {CONSEP.how()}")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pathssl.probes.datasets.published import Counts, Published, scored_on
+from pathssl.probes.datasets.published import Counts, Published
 from pathssl.probes.task import Task
 
 CRC = Published(
@@ -32,9 +32,7 @@ def crc_task(*, path: str, counts: Counts | None, scored: str, **settings) -> Ta
         ],
         columns=["path", "label", "split"],
     )
-    CRC.check_counts(rows, counts, folder)
-    source = f"{CRC.name} in {folder}"
-    return Task(scored_on(rows, scored), folder=folder, source=source, classes=CRC.classes, mpp=CRC.mpp, **settings)
+    return CRC.task(rows, folder, counts=counts, scored=scored, **settings)
 
 
 def _label(file: Path) -> str:

@@ -41,9 +41,7 @@ def gleason_task(*, path: str, counts: Counts | None, **settings) -> Task:
         ],
         columns=["path", "label", "split", "group"],
     )
-    GLEASON.check_counts(rows, counts, folder)
-    source = f"{GLEASON.name} in {folder}"
-    return Task(rows, folder=folder, source=source, classes=GLEASON.classes, mpp=GLEASON.mpp, **settings)
+    return GLEASON.task(rows, folder, counts=counts, **settings)
 
 
 def _parse(file: Path, folder: Path) -> dict[str, str]:

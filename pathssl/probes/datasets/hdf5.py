@@ -95,5 +95,7 @@ def checked(path: Path, file: h5py.File, dataset: str, shape: tuple[int | None, 
     fits = len(found.shape) == len(shape) and all(b is None or a == b for a, b in zip(found.shape, shape, strict=True))
     if not fits or found.dtype != np.uint8:
         wanted = " x ".join("N" if side is None else str(side) for side in shape)
-        raise UserError(f"{path}: {dataset!r} is {found.dtype} of shape {found.shape}; PCam's is uint8 of {wanted}.")
+        raise UserError(
+            f"{path}: {dataset!r} is {found.dtype} of shape {found.shape}; uint8 of {wanted} was expected. Fetch it again."
+        )
     return found

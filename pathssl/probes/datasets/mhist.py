@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 
 from pathssl.errors import UserError
-from pathssl.probes.datasets.published import Counts, Published, scored_on
+from pathssl.probes.datasets.published import Counts, Published
 from pathssl.probes.folder import read_table
 from pathssl.probes.task import Task
 
@@ -23,7 +23,9 @@ _MAJORITY = 4
 def mhist_task(*, path: str, counts: Counts | None, scored: str, **settings) -> Task:
     """The task of `path`/annotations.csv and `path`/images/*.png; counts, scored: see published.py, the rest: see `Task`.
 
-    Nothing tells which images are of one patient, so there are no groups. The published test part is what is scored.
+    Nothing tells which images are of one patient, so there are no groups. The published test part is what is scored. What is held against
+    one another are labels, votes, names and counts: that two rows of one class have swapped their parts, or two files their names, is not
+    found.
     """
     folder = MHIST.root(path)
     annotations, images = MHIST.part(folder, "annotations.csv"), MHIST.part(folder, "images")
@@ -31,10 +33,7 @@ def mhist_task(*, path: str, counts: Counts | None, scored: str, **settings) -> 
     _check_votes(table, annotations)
     _check_listed(table[_NAME], images)
     rows = pd.DataFrame({"path": "images/" + table[_NAME], "label": table[_LABEL], "split": table[_SPLIT]})
-    MHIST.check_counts(rows, counts, folder)
-    rows = scored_on(rows, scored, part="test")
-    source = f"{MHIST.name} in {folder}"
-    return Task(rows, folder=folder, source=source, classes=MHIST.classes, mpp=MHIST.mpp, **settings)
+    return MHIST.task(rows, folder, counts=counts, scored=scored, part="test", **settings)
 
 
 def _check_votes(table: pd.DataFrame, annotations: Path) -> None:

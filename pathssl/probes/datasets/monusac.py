@@ -13,7 +13,7 @@ from PIL import Image, UnidentifiedImageError
 from skimage.draw import polygon
 
 from pathssl.errors import UserError
-from pathssl.probes.datasets.published import Counts, Published, scored_on
+from pathssl.probes.datasets.published import Counts, Published
 from pathssl.probes.segmentation.task import SegmentationTask
 from pathssl.slides.tcga import barcode
 
@@ -32,24 +32,14 @@ _NUMBERS = {name: k for k, name in enumerate((*MONUSAC.classes, _AMBIGUOUS))}
 def monusac_task(*, path: str, counts: Counts | None, scored: str, **settings) -> SegmentationTask:
     """The task of `path`/<part>/<slide>/<slide>_<n>.tif with an .xml each; counts, scored: see published.py, others: `SegmentationTask`.
 
-    A group is a case: the TCGA barcode of the slide's folder, else the folder.
+    A group is a case: the TCGA barcode of the slide's folder, else the folder. Names do not tell the part: cases that have swapped parts,
+    with as many images each, are not found.
     """
     folder = MONUSAC.root(path)
     columns = ["path", "mask", "split", "group", "slide"]
     rows = pd.DataFrame([row for split in _PARTS for row in _rows(folder, split)], columns=columns)
-    MONUSAC.check_counts(rows, counts, folder)
-    return SegmentationTask(
-        scored_on(rows, scored),
-        folder=folder,
-        source=f"{MONUSAC.name} in {folder}",
-        classes=MONUSAC.classes,
-        background=True,
-        ignore=IGNORE,
-        instances=False,
-        mpp=MONUSAC.mpp,
-        read_mask=Outlines(),
-        **settings,
-    )
+    masks = {"background": True, "ignore": IGNORE, "instances": False, "read_mask": Outlines()}
+    return MONUSAC.task(rows, folder, of=SegmentationTask, counts=counts, scored=scored, **masks, **settings)
 
 
 def _rows(folder: Path, split: str) -> list[tuple[str, ...]]:
@@ -99,7 +89,13 @@ def _regions(path: Path) -> list[tuple[str, np.ndarray]]:
             name = annotation.find("Attributes/Attribute").attrib["Name"]
             for region in annotation.iterfind("Regions/Region"):
                 corners = [(float(at.attrib["X"]), float(at.attrib["Y"])) for at in region.iterfind("Vertices/Vertex")]
-                found.append((name.strip(), np.array(corners).reshape(-1, 2)))
+                if len(corners) < 3 or not np.isfinite(corners).all():
+                    raise ValueError(
+                        f"region {region.get('Id')} of {name.strip()} has {len(corners)} corners, and an outline at least 3"
+                        if len(corners) < 3
+                        else f"region {region.get('Id')} of {name.strip()} has a corner that is at no place"
+                    )
+                found.append((name.strip(), np.array(corners)))
         return found
     except (
         ElementTree.ParseError,

@@ -12,6 +12,7 @@ import pandas as pd
 from pathssl.errors import UserError
 from pathssl.probes.datasets.hdf5 import HDF5Images, array_of, length_of
 from pathssl.probes.datasets.published import Counts, Published
+from pathssl.probes.settings import check_whole
 from pathssl.probes.task import Task
 
 log = logging.getLogger(__name__)
@@ -32,23 +33,27 @@ def pcam_task(*, path: str, counts: Counts | None, shots: int | None, shots_seed
 
     Where the three ..._meta.csv lie there too, an image's slide is its group. shots: as many images of each class of train alone, those
     that kaiko-eva 0.4.5's BalancedSampler draws from `shots_seed` (42 in eva's configuration, for each of its runs); None: all.
+
+    Images have no names. Files in another split's place are found by their counts of classes; another order of a split's images or
+    labels, and images of one class that have swapped splits, are not (with the tables, a slide that is in two splits is).
     """
+    check_whole(0, shots_seed=shots_seed)
+    if shots is not None:
+        check_whole(1, shots=shots)
     folder = PCAM.root(path)
     rows = pd.concat([_rows(folder, split) for split in SPLITS], ignore_index=True)
     if rows["slide"].isna().any():
         rows = rows.drop(columns="slide")
     else:
         rows["group"] = rows["slide"]
-    PCAM.check_counts(rows, counts, folder)
-    if shots is not None:
-        rows = _few(rows, shots, shots_seed)
-    return PCamTask(
-        rows, folder=folder, source=f"{PCAM.name} in {folder}", classes=PCAM.classes, mpp=PCAM.mpp, **settings
-    )
+    return PCAM.task(rows, folder, of=PCamTask, counts=counts, shots=shots, shots_seed=shots_seed, **settings)
 
 
 class PCamTask(Task):
-    """A Task whose images lie in PCam's HDF5 files: image train/000007 is the eighth of the training file."""
+    """A Task whose images lie in PCam's HDF5 files: image train/000007 is the eighth of the training file. shots: see `pcam_task`."""
+
+    def __init__(self, table: pd.DataFrame, *, shots: int | None, shots_seed: int, **settings):
+        super().__init__(table if shots is None else _few(table, shots, shots_seed), **settings)
 
     def _open(self, folder: Path, **settings) -> HDF5Images:
         names = pd.Series(self.ids_N).str.split("/", n=1)
@@ -103,7 +108,7 @@ def _few(rows: pd.DataFrame, shots: int, seed: int) -> pd.DataFrame:
     train = rows.index[rows["split"] == "train"]
     labels = rows.loc[train, "label"]
     fewest = int(labels.value_counts().reindex(PCAM.classes, fill_value=0).min())
-    if not 1 <= shots <= fewest:
+    if shots > fewest:
         raise UserError(
             f"shots={shots}: give 1 to {fewest} images a class, as many as the smallest class of train has, or null."
         )

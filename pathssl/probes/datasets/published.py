@@ -1,12 +1,15 @@
 """What all published datasets have in common: where they are obtained, whether all of one is here, and on which split it is scored."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from pathssl.errors import UserError
+from pathssl.probes.settings import check_path
+from pathssl.probes.task import Task
 
 SCORED = ("val", "test")
 # Images in each split, or in each class of it.
@@ -28,6 +31,7 @@ class Published:
 
     def root(self, path: str) -> Path:
         """The dataset's folder; UserError where there is none."""
+        check_path(path=path)
         folder = Path(path).expanduser()
         if not folder.is_dir():
             raise UserError(f"{self.name} is not at {folder}. {self.how()}")
@@ -56,10 +60,31 @@ class Published:
         """A sentence for those who do not have it."""
         return f"It is to be had from {self.obtain}."
 
+    def task(
+        self,
+        rows: pd.DataFrame,
+        folder: Path,
+        *,
+        counts: Counts | None,
+        scored: str | None = None,
+        part: str = "val",
+        of: Callable[..., Any] = Task,
+        **settings,
+    ) -> Any:
+        """The task `of` these `rows` of files in `folder`, once they are as many as published (see `check_counts`).
+
+        scored, part: see `scored_on`; None leaves the splits as they are. The rest: see the class.
+        """
+        self.check_counts(rows, counts, folder)
+        rows = rows if scored is None else scored_on(rows, scored, part)
+        source = f"{self.name} in {folder}"
+        return of(rows, folder=folder, source=source, classes=self.classes, mpp=self.mpp, **settings)
+
     def check_counts(self, rows: pd.DataFrame, counts: Counts | None, folder: Path) -> None:
         """UserError where `rows` (label, split) are not as many in each split as published; None compares nothing."""
         if counts is None:
             return
+        _check_form(counts)
         wanted: dict[str, int] = {}
         for name, of in counts.items():
             wanted |= {f"{name}/{label}": n for label, n in of.items()} if isinstance(of, Mapping) else {name: of}
@@ -84,6 +109,17 @@ class Published:
         raise UserError(
             f"{self.name} in {folder} is not as published: {said}{classes}. Unpack it again, or, where yours is meant to differ, give "
             f"counts=null. {self.how()}"
+        )
+
+
+def _check_form(counts: object) -> None:
+    """UserError where `counts` is none."""
+    of = [*counts.values()] if isinstance(counts, Mapping) else [None]
+    numbers = [n for one in of for n in (one.values() if isinstance(one, Mapping) else [one])]
+    if any(type(n) is not int or n < 0 for n in numbers):
+        raise UserError(
+            f"counts={counts}: give the images of each split, as in counts={{train: 20, test: 10}}, or of each class of it, as in "
+            "counts={train: {A: 8, B: 12}, test: 10}; null compares nothing."
         )
 
 

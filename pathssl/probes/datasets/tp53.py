@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pathssl.errors import UserError
+from pathssl.errors import UserError, some
 from pathssl.probes.folder import read_table
+from pathssl.probes.settings import check_mpp, check_path, check_whole, is_number, typed
 from pathssl.probes.slide_level.slides import SlidesTask
 from pathssl.slides.index import SlideIndex, build_index
 from pathssl.slides.remote.cache import SlideCache
@@ -45,8 +46,13 @@ def tp53_task(
     kind, rescan: as data.tcga.kind and data.rescan. Without a split column, `split_cases` makes them. Slides whose case has no label, or
     which are too coarse for `mpp`, and cases without slides are left out and counted. The rest: see `SlidesTask` and `slides_task`.
     """
+    check_path(labels=labels)
     source = Path(labels).expanduser()
     of_case = _labels(source)
+    check_path(path=path)
+    check_mpp(mpp)
+    if "split" not in of_case:  # before slides are looked for
+        _shares(fractions, seed, split_by)
     try:
         index = build_index(
             path, cache=cache, manifest=manifest, mirrors=mirrors, tcga=kind, rescan=rescan, reader=reader, **foreground
@@ -85,8 +91,8 @@ def _slides(index: SlideIndex, of_case: pd.DataFrame, mpp: float, source: Path) 
     labelled = slides["group"].isin(of_case.index)
     if not labelled.any():
         raise UserError(
-            f"{source}: none of its {len(of_case)} cases ({_some(of_case.index)}) has a slide in {index.root}, whose cases are "
-            f"{_some(slides['group'].unique())}. Give their labels, or other slides."
+            f"{source}: none of its {len(of_case)} cases ({some(of_case.index, _NAMED)}) has a slide in {index.root}, whose cases are "
+            f"{some(slides['group'].unique(), _NAMED)}. Give their labels, or other slides."
         )
     lacking = of_case.index.difference(slides["group"])
     for number, what, names in (
@@ -96,7 +102,7 @@ def _slides(index: SlideIndex, of_case: pd.DataFrame, mpp: float, source: Path) 
          slides.loc[labelled & ~slides["fine"], "slide"]),
     ):  # fmt: skip
         if number:
-            log.warning("%s: %d %s: %s.", source, number, what, _some(names.unique()))
+            log.warning("%s: %d %s: %s.", source, number, what, some(names.unique(), _NAMED))
     used = slides[labelled & slides["fine"]]
     if used.empty:
         raise UserError(f"{source}: every slide is too coarse for mpp={mpp:g}. Give a greater mpp.")
@@ -109,21 +115,38 @@ def split_cases(
     """The split of each case (the index of `labels`), the same for the same cases and seed, whatever their order.
 
     by=case: of every label, `fractions` of its cases, ranked by a hash of their names with the seed. by=site: whole sites, the largest
-    first, each into the split that thereby comes nearest to its fractions of the labels.
+    first, each into the split that thereby comes nearest to its fractions of the labels. UserError where a split would lack a label.
     """
-    if by not in SPLIT_BY:
-        raise UserError(f"split_by={by} is not one of {', '.join(SPLIT_BY)}.")
-    shares = np.array([fractions.get(name, 0.0) for name in SPLITS])
-    if set(fractions) - set(SPLITS) or (shares <= 0).any() or abs(shares.sum() - 1) > 1e-6:
-        raise UserError(f"fractions={dict(fractions)}: give shares of train, val and test above 0 whose sum is 1.")
+    shares = _shares(fractions, seed, by)
     made = _by_site(labels, sites, shares, seed) if by == "site" else _by_case(labels, shares, seed)
-    empty = [name for name in SPLITS if name not in set(made)]
-    if empty:
+    every = sorted(labels.unique())
+    lacking = {name: [label for label in every if label not in set(labels[made == name])] for name in SPLITS}
+    said = [
+        f"{name} would be empty" if of == every else f"{name} would have no case of label {some(of, _NAMED)}"
+        for name, of in lacking.items()
+        if of
+    ]
+    if said:
         raise UserError(
-            f"{source}: {len(labels)} cases of {len(set(sites))} sites are too few to be split by {by}: {' and '.join(empty)} would be "
-            "empty. Give a column split, or more cases."
+            f"{source}: {len(labels)} cases of {len(set(sites))} sites are too few to be split by {by}: {' and '.join(said)}. Give a "
+            "column split, or more cases."
         )
     return made
+
+
+def _shares(fractions: object, seed: object, by: object) -> np.ndarray:
+    """(3,) `fractions` of SPLITS; UserError where a setting of how splits are made is none."""
+    if by not in SPLIT_BY:
+        raise UserError(f"split_by={typed(by)} is not one of {', '.join(SPLIT_BY)}.")
+    check_whole(0, seed=seed)
+    of = [fractions.get(name) for name in SPLITS] if isinstance(fractions, Mapping) else [None]
+    if (
+        not all(is_number(share) and share > 0 for share in of)
+        or set(fractions) - set(SPLITS)
+        or abs(sum(of) - 1) > 1e-6
+    ):
+        raise UserError(f"fractions={typed(fractions)}: give shares of train, val and test above 0 whose sum is 1.")
+    return np.array(of)
 
 
 def _by_case(labels: pd.Series, shares: np.ndarray, seed: int) -> pd.Series:
@@ -152,9 +175,3 @@ def _by_site(labels: pd.Series, sites: pd.Index, shares: np.ndarray, seed: int) 
 
 def _rank(name: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}:{name}".encode()).digest()
-
-
-def _some(names) -> str:
-    """The first of the names, and how many more there are."""
-    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
-    return ", ".join(map(str, names[:_NAMED])) + more

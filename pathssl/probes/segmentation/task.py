@@ -19,6 +19,7 @@ from pathssl.probes.cache import key_of
 from pathssl.probes.images import files_hash
 from pathssl.probes.segmentation.crops import CropFiles, crops_of, cut, in_threads, resampled, room
 from pathssl.probes.segmentation.masks import IGNORED, MOST_CLASSES, Meaning, load_mask
+from pathssl.probes.settings import check_images, check_whole
 from pathssl.probes.splits import check_groups, take_validation
 from pathssl.probes.task import check_samples, slides_of, split_names
 
@@ -57,11 +58,9 @@ class SegmentationTask:
         crop_px: int | None = None,
         read_mask: Callable[[Path], np.ndarray] = load_mask,
     ):
-        if not 0 < val_fraction <= 0.5:
-            raise UserError(f"val_fraction={val_fraction}: give a share of train above 0 and at most 0.5, such as 0.2.")
+        check_images(image_px=image_px, val_fraction=val_fraction, threads=threads, cache_mib=cache_mib)
         self.crop_px = image_px if crop_px is None else crop_px
-        if min(image_px, self.crop_px, threads) < 1:
-            raise UserError(f"image_px={image_px}, crop_px={crop_px}, threads={threads}: all must be at least 1.")
+        check_whole(1, crop_px=self.crop_px)
         table = table.sort_values("path", kind="stable")
         self.source, self.image_px, self.threads, self.cache_mib = source, image_px, threads, cache_mib
         self.mpp, self._read_mask = mpp, read_mask

@@ -17,6 +17,7 @@ from pathssl.data.sampling import Sampler
 from pathssl.errors import UserError
 from pathssl.probes.folder import read_table
 from pathssl.probes.images import ImageFiles, rebatched
+from pathssl.probes.settings import check_mpp, check_path, check_whole
 from pathssl.probes.slide_level.bags import BagTask
 from pathssl.seeding import integer_seed
 from pathssl.slides.index import SlideIndex, build_index
@@ -46,6 +47,7 @@ def slides_task(
     group_id, the group of a slide is its case by the manifest. cache: where the index of the slides at `path` is kept; mirrors: where
     slides by URL are.
     """
+    check_path(labels=labels, path=path)
     source = Path(labels).expanduser()
     table = read_table(source, ("slide", "label", "split"), kind="A task of slides")
     try:
@@ -68,10 +70,8 @@ class SlidesTask(BagTask):
     """A BagTask whose images are `patches` of each slide of `table` (slide, label, split and, where known, group)."""
 
     def __init__(self, table: pd.DataFrame, index: SlideIndex, *, mpp: float, patches: int, source: str, **settings):
-        if mpp <= 0 or patches < 1:
-            raise UserError(
-                f"{source}: mpp={mpp}, patches={patches}: give um per pixel above 0 and at least one patch a slide."
-            )
+        check_mpp(mpp)
+        check_whole(1, patches=patches)
         self.index, self.patches, self.min_tissue = index, patches, index.settings["min_tissue"]
         self.row = {name: k for k, name in enumerate(index.paths)}
         _check_slides(table["slide"], index, source)

@@ -68,6 +68,12 @@ def test_crops_are_a_grid_and_resampled_with_their_masks(folder):
     np.testing.assert_array_equal(task.labels_MPP, streamed.labels_MPP)
 
 
+@pytest.mark.parametrize("crop_px", ["x", 0, 250.5])
+def test_crops_that_are_no_number_of_pixels_are_refused(crop_px, folder):
+    with pytest.raises(UserError, match=f"crop_px={crop_px}: give a whole number, at least 1"):
+        build(folder, crop_px=crop_px)
+
+
 def test_what_is_wrong_with_it_is_named(folder):
     with pytest.raises(UserError, match=r"CoNSeP is not at .*It is to be had from https://warwick"):
         build(folder / "nowhere")
@@ -89,6 +95,11 @@ def test_what_is_wrong_with_it_is_named(folder):
     with pytest.raises(UserError, match="has no map of types"):
         build(folder)
     mask.write_bytes(b"no MATLAB file" * 20)
+    with pytest.raises(UserError, match=r"train_3\.mat cannot be read as a MATLAB file"):
+        build(folder)
+    write(folder, "Train", 3, image, types % 8)
+    content = mask.read_bytes()
+    mask.write_bytes(content[:200] + b"\x00\xff" * 40 + content[280:])  # within what is compressed
     with pytest.raises(UserError, match=r"train_3\.mat cannot be read as a MATLAB file"):
         build(folder)
     mask.unlink()

@@ -1,4 +1,4 @@
-"""The published datasets of images beside BACH, in miniature: splits, order of classes, groups, and that each fault is found and named."""
+"""The published datasets of images beside BACH, in miniature: splits, order of classes, groups, and which faults are found and named."""
 
 import shutil
 from dataclasses import dataclass

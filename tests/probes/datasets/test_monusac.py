@@ -1,5 +1,6 @@
 """MoNuSAC as it is handed out, in miniature: masks drawn from outlines, ambiguous regions left out, cases kept whole, and what is wrong."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from pathssl.probes.segmentation.masks import IGNORED
 
 SETTINGS = {"counts": {"train": 8, "val": 6}, "scored": "val", "crop_px": 100, "image_px": 100}
 SETTINGS |= {"val_fraction": 0.25, "threads": 2, "cache_mib": 10}
+EMPTY = '<Region Id="9"><Attributes /><Vertices></Vertices></Region>'
 SLIDE = "TCGA-5P-A9K0-01Z-00-DX1"
 
 
@@ -91,6 +93,13 @@ def test_what_is_wrong_with_it_is_named(folder):
         (content[:-40], r"_1\.xml cannot be read as MoNuSAC's outlines"),
         (content.replace("<Attribute Name", "<Attribute Label"), "cannot be read as MoNuSAC's outlines"),
         (content.replace('X="', 'X="left'), "cannot be read as MoNuSAC's outlines"),
+        (
+            content.replace("</Regions>", f"{EMPTY}</Regions>"),
+            r"region 9 of Epithelial has 0 corners, and an outline at least 3",
+        ),
+        (re.sub(r"(<Vertex[^>]*>){6}</Vertices>", "</Vertices>", content), r"region 1 of Epithelial has 2 corners"),
+        (content.replace('Y="', 'Y="inf" was="', 1), r"region 1 of Epithelial has a corner that is at no place"),
+        (re.sub('X="[^"]*"', 'X="nan"', content, count=1), r"region 1 of Epithelial has a corner that is at no place"),
     ):
         outlines.write_text(text)
         with pytest.raises(UserError, match=said):

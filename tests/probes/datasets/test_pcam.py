@@ -1,10 +1,12 @@
 """PCam as it is handed out, in miniature: its splits and labels, images streamed from HDF5, eva's ten shots, and what is wrong with it."""
 
 import gzip
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import yaml
 from miniatures_pcam import COUNTS, pcam, write_meta
 from PIL import Image
 
@@ -134,7 +136,7 @@ def test_what_is_wrong_with_it_is_named(folder, tmp_path):
     for data, said in (
         (np.zeros((19, 1, 1, 1), np.uint8), "has 20 images and .* 19 labels"),
         (np.full((20, 1, 1, 1), 2, np.uint8), "has the label 2"),
-        (np.zeros((20, 1), np.uint8), "is uint8 of shape .20, 1.; PCam's is uint8 of N x 1 x 1 x 1"),
+        (np.zeros((20, 1), np.uint8), "is uint8 of shape .20, 1.; uint8 of N x 1 x 1 x 1 was expected"),
     ):
         with h5py.File(y, "w") as file:
             file.create_dataset("y", data=data)
@@ -144,6 +146,55 @@ def test_what_is_wrong_with_it_is_named(folder, tmp_path):
         file.create_dataset("labels", data=data)
     with pytest.raises(UserError, match=r"has no array 'y' \(it has labels\)"):
         build(folder)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"shots": "ten"}, "shots=ten: give a whole number, at least 1"),
+        ({"shots": 1.5}, "shots=1.5: give a whole number"),
+        ({"shots": 0}, "shots=0: give a whole number, at least 1"),
+        ({"shots_seed": -1}, "shots_seed=-1: give a whole number, at least 0"),
+        ({"counts": 5}, "counts=5: give the images of each split, as in"),
+        ({"counts": {"train": "60"}}, "counts={'train': '60'}: give the images"),
+        ({"counts": {"train": {"tumor": None}}}, "counts=.*None.*: give the images"),
+        ({"path": None}, "path=null: give a path"),
+        ({"image_px": "large"}, "image_px=large: give a whole number"),
+        ({"val_fraction": None}, "val_fraction=null: give a share"),
+        ({"cache_mib": "much"}, "cache_mib=much: give MiB"),
+    ],
+)
+def test_what_was_mistyped_is_named(changes, says, folder):
+    with pytest.raises(UserError, match=says):
+        pcam_task(**{"path": str(folder), **SETTINGS, **changes})
+
+
+def test_label_files_of_two_splits_in_each_others_place_are_found_by_the_counts_of_classes(tmp_path):
+    folder = pcam(tmp_path / "pcam", counts={"train": 60, "val": 20, "test": 20})
+    known = {
+        "train": {"no_tumor": 30, "tumor": 30},
+        "val": {"no_tumor": 11, "tumor": 9},
+        "test": {"no_tumor": 8, "tumor": 12},
+    }
+    files = {name: folder / f"{STEM}_{name}_y.h5" for name in ("valid", "test")}
+    for file, tumors in zip(files.values(), (9, 12), strict=True):
+        with h5py.File(file, "w") as h5:
+            h5.create_dataset("y", data=(np.arange(20) < tumors).astype(np.uint8).reshape(-1, 1, 1, 1))
+    assert len(build(folder, counts=known)) == 100
+    files["valid"].rename(folder / "aside")
+    files["test"].rename(files["valid"])
+    (folder / "aside").rename(files["test"])
+    with pytest.raises(
+        UserError, match="not as published: 8 of 11 in val/no_tumor; 12 of 9 in val/tumor; 11 of 8 in test/no_tumor"
+    ):
+        build(folder, counts=known)
+
+
+def test_the_config_has_the_published_counts_of_every_class():
+    counts = yaml.safe_load((Path(__file__).parents[3] / "conf" / "task" / "pcam.yaml").read_text())["counts"]
+    assert all(tuple(of) == ("no_tumor", "tumor") for of in counts.values())
+    assert {split: sum(of.values()) for split, of in counts.items()} == {"train": 262144, "val": 32768, "test": 32768}
+    assert [of["tumor"] for of in counts.values()] == [131072, 16369, 16377]
 
 
 def test_a_chunk_that_cannot_be_unpacked_is_named(tmp_path):

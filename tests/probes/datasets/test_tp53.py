@@ -92,6 +92,18 @@ def test_what_is_wrong_is_named(build, slides, tmp_path):
         build(fractions={"train": 0.6, "val": 0.2, "test": 0.3})
     with pytest.raises(UserError, match="2 cases of 1 sites are too few to be split by case: val"):
         build([(cases[0], "a"), (cases[1], "b")])
+    for settings, says in (
+        ({"fractions": None}, "fractions=null: give shares"),
+        ({"fractions": FRACTIONS | {"train": "x"}}, "fractions=.*'x'.*: give shares"),
+        ({"fractions": FRACTIONS | {"train": 0.8, "more": -0.2}}, "give shares"),
+        ({"seed": "x"}, "seed=x: give a whole number"),
+        ({"mpp": None}, "mpp=null: give um per pixel"),
+        ({"mpp": "fine"}, "mpp=fine: give um per pixel"),
+        ({"patches": "all"}, "patches=all: give a whole number"),
+        ({"path": None}, "path=null: give a path"),
+    ):
+        with pytest.raises(UserError, match=says):
+            build(**settings)
     with pytest.raises(UserError, match=r"every slide is too coarse for mpp=0\.25"):
         build(mpp=0.25)
     with pytest.raises(UserError, match="is frozen by its barcode"):
@@ -132,6 +144,20 @@ def test_whole_sites_go_to_one_split_each(many):
     assert split_cases(labels[::-1], sites[::-1], FRACTIONS, 0, "site", "").to_dict() == made.to_dict()
     with pytest.raises(UserError, match="cases of 2 sites are too few to be split by site"):
         split_cases(labels[:9], sites[:9], FRACTIONS, 0, "site", "labels.csv")
+
+
+def test_splits_that_would_lack_a_label_are_refused():
+    labels = pd.Series(["rare"] * 3 + ["wild"] * 50, index=[f"case{k}" for k in range(53)])
+    sites = pd.Index([f"site{k % 7}" for k in range(53)])
+    with pytest.raises(
+        UserError,
+        match=r"x: 53 cases of 7 sites are too few to be split by case: val would have no case of label rare\. G",
+    ):
+        split_cases(labels, sites, FRACTIONS, 0, "case", "x")
+    with pytest.raises(UserError, match=r"52 cases of 7 sites .*: test would have no case of label rare"):
+        split_cases(labels[1:], sites[1:], FRACTIONS, 0, "case", "x")
+    with pytest.raises(UserError, match="by site: val would have no case of label rare"):
+        split_cases(labels, pd.Index(["a"] * 30 + ["b"] * 12 + ["c"] * 11), FRACTIONS, 0, "site", "x")
 
 
 def test_sites_of_slides_are_those_of_their_barcodes(build):

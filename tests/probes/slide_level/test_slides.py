@@ -80,7 +80,7 @@ def test_slides_that_cannot_be_used_are_named(slides, index):
         slides(mpp=0.25)
     with pytest.raises(UserError, match=r"The slides of .*slides.csv, in /not/there: There is nothing at"):
         slides(path="/not/there")
-    with pytest.raises(UserError, match="at least one patch"):
+    with pytest.raises(UserError, match="patches=0: give a whole number, at least 1"):
         slides(patches=0)
 
 
