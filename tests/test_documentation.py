@@ -6,9 +6,12 @@ slurm/. They are not run; what only a cluster, another program or a network can 
 
 import argparse
 import logging
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
@@ -296,3 +299,59 @@ def test_pages_are_short_and_have_a_way_in():
         assert len(page.read_text().splitlines()) <= 150, f"{page.name} is long: make two of it"
         assert f"(docs/{page.name})" in way_in, f"README.md does not lead to {page.name}"
     assert len(way_in.splitlines()) <= 150
+
+
+SMALL = [
+    "train.patches=64",
+    "batch.size=8",
+    "train.checkpoint_every=0.5",
+    "unsupervised.patches=128",
+    "data.foreground.cell_um=32",
+]
+SMALL_STUDY = """
+train: {patches: 64, checkpoint_every: 0.5}
+batch: {size: 8}
+unsupervised: {patches: 128}
+"""
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """A copy of the repository, in which studies can be written."""
+    for name in ("pathssl", "hydra_plugins", "conf", "experiments"):
+        shutil.copytree(ROOT / name, tmp_path / "pathssl" / name, symlinks=True)
+    shutil.copy(ROOT / "train.py", tmp_path / "pathssl")
+    return tmp_path / "pathssl"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_the_first_study_can_be_walked(checkout, cohort):
+    """Line by line as it stands there, on the small cohort's slides and in few steps; what trains for hours on a GPU is left out."""
+    page = ROOT / "docs" / "first_study.md"
+    manifest = (cohort / "manifest.csv").read_text().replace("slides/", "")
+    (checkout / "manifest.csv").write_text(manifest)
+
+    def here(text: str) -> str:
+        return text.replace("/slides", str(cohort / "slides")).replace("/labelled", str(cohort / "labelled"))
+
+    (study,) = blocks(page, "yaml")
+    study = here(study).replace("/model: vits16", "/model: vit_nano\n  - override /scale: tiny").replace("0,1,2", "0,1")
+    study = study.replace("data:\n", "data:\n  foreground: {cell_um: 32.0}\n").replace(
+        "folder:\n", "folder:\n    image_px: 64\n"
+    )
+    (checkout / "experiments" / "teacher_here.yaml").write_text(study + SMALL_STUDY)
+    for line in [line for block in blocks(page, "") for line in block.splitlines() if line.startswith("python")]:
+        if "hours on one GPU" in line:
+            continue
+        (words,) = commands_of(here(line).replace("seed=0,1,2,3,4,5", "seed=0,1,2"))
+        if "data=folder" in words:
+            words += SMALL if "train.py" in words else SMALL[-1:]
+            words += ["task.folder.image_px=64"] if "task=[folder]" in words else []
+        settings = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
+        done = subprocess.run(
+            [sys.executable, *words[1:]], cwd=checkout, env=settings, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+    report = (checkout / "outputs" / "teacher_here" / "report" / "report.md").read_text()
+    assert "teacher=m0.996" in report and "names no baseline" not in report and "has no run here" not in report
