@@ -89,12 +89,9 @@ def _regions(path: Path) -> list[tuple[str, np.ndarray]]:
             name = annotation.find("Attributes/Attribute").attrib["Name"]
             for region in annotation.iterfind("Regions/Region"):
                 corners = [(float(at.attrib["X"]), float(at.attrib["Y"])) for at in region.iterfind("Vertices/Vertex")]
-                if len(corners) < 3 or not np.isfinite(corners).all():
-                    raise ValueError(
-                        f"region {region.get('Id')} of {name.strip()} has {len(corners)} corners, and an outline at least 3"
-                        if len(corners) < 3
-                        else f"region {region.get('Id')} of {name.strip()} has a corner that is at no place"
-                    )
+                if not corners or not np.isfinite(corners).all():
+                    what = "a corner that is at no place" if corners else "no corners"
+                    raise ValueError(f"region {region.get('Id')} of {name.strip()} has {what}")
                 found.append((name.strip(), np.array(corners)))
         return found
     except (
