@@ -123,7 +123,10 @@ def detectable(inverse_n: float, df: int, alpha: float = ALPHA) -> float:
 
     Of a family of m differences, alpha / m is the level at which Holm's method finds the first one, however the others are.
     """
-    return float(optimize.brentq(lambda effect: power_of(effect, inverse_n, df, alpha) - POWER, 1e-6, 1000.0))
+    high = 1.0
+    while power_of(high, inverse_n, df, alpha) < POWER:  # with one degree of freedom and a large family, thousands
+        high *= 2
+    return float(optimize.brentq(lambda effect: power_of(effect, inverse_n, df, alpha) - POWER, 1e-6, high))
 
 
 def two_arms(seeds: int) -> tuple[float, int]:

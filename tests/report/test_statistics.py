@@ -64,3 +64,10 @@ def test_a_difference_whose_interval_holds_zero_cannot_be_told_apart():
     spread = statistics.pooled_spread(arms)
     assert statistics.difference(arms["b"], arms["a"], spread, 0.95).told_apart is False
     assert statistics.difference([1.5, 1.6], arms["a"], spread, 0.95).told_apart is True
+
+
+@pytest.mark.parametrize("family", [44, 300, 3000])
+def test_what_a_large_family_with_one_degree_of_freedom_is_able_to_see_is_a_number_however_large(family):
+    # |z + effect / sqrt(1.5)| > t |y| of two normal numbers: with t in the hundreds z is nothing, and |y| is below 1.28155 in 80 of 100
+    t = stats.t.ppf(1 - 0.05 / family / 2, 1)
+    assert statistics.detectable(1.5, 1, 0.05 / family) == pytest.approx(1.28155 * t * 1.5**0.5, rel=1e-4)
