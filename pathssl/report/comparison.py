@@ -6,12 +6,22 @@ import numpy as np
 
 from pathssl.report import words
 from pathssl.report.leaks import MARK
-from pathssl.report.statistics import ALPHA, POWER, Estimate, Spread, detectable, difference, mean, pooled_spread
+from pathssl.report.statistics import (
+    ALPHA,
+    NOTHING_KNOWN,
+    POWER,
+    Estimate,
+    Spread,
+    detectable,
+    difference,
+    mean,
+    pooled_spread,
+)
 from pathssl.report.statistics import family as together
-from pathssl.report.study import Run, Study, leaked
+from pathssl.report.study import Run, Study, initialised, leaked
 
 LEVEL = 0.95
-NOTHING_KNOWN = Spread(0.0, 0)
+UNTRAINED = "nothing is trained, so seeds say nothing"
 
 
 @dataclass(frozen=True)
@@ -26,7 +36,10 @@ class Reading:
 
 @dataclass(frozen=True)
 class Row:
-    """One arm in one metric; None where it was not measured. `values` are (seed, last value)."""
+    """One arm in one metric; None where it was not measured. `values` are (seed, last value).
+
+    inverse_n: of its difference, see `compare`; 0 where there is none, or nothing is trained in either arm.
+    """
 
     arm: str
     values: list[tuple[int, float]]
@@ -34,17 +47,19 @@ class Row:
     step0: float | None
     gain: Estimate | None
     difference: Estimate | None
+    inverse_n: float
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """All arms in one metric."""
+    """All arms in one metric. `trained`: whether any of them is."""
 
     key: str
     baseline: str
     rows: list[Row]
     spread: Spread
     gains: list[float]
+    trained: bool
 
     @property
     def digits(self) -> int:
@@ -106,7 +121,13 @@ def compare_all(study: Study, reading: Reading) -> list[Comparison]:
 
 
 def compare(study: Study, key: str, reading: Reading) -> Comparison:
-    """The arms in metric `key`, each difference by itself, with the variance between seeds pooled over all arms."""
+    """The arms in metric `key`, each difference by itself, with the variance between seeds pooled over the arms that are trained.
+
+    An arm that begins with given weights and is not trained is one network, whatever the seed: its value has no noise, and its
+    difference to a trained arm of n seeds has only that arm's (inverse_n = 1 / n). Random weights are others with each seed, and count
+    as a trained arm's seeds do. Between two arms that are not trained there is no interval, no p and no verdict: the spread of trained
+    ones is not theirs.
+    """
     values: dict[str, dict[int, float]] = {arm: {} for arm in study.arms}
     nulls: dict[str, dict[int, float]] = {arm: {} for arm in study.arms}
     for run, patches in zip(reading.runs, reading.patches, strict=True):
@@ -118,6 +139,7 @@ def compare(study: Study, key: str, reading: Reading) -> Comparison:
             if null is not None:
                 nulls[run.arm][run.seed] = null
     trained = {run.arm for run in reading.runs if not run.untrained}
+    noisy = trained | {run.arm for run in reading.runs if not initialised(run.config)}
     gains = {
         arm: [values[arm][seed] - null for seed, null in nulls[arm].items()] if arm in trained else [] for arm in values
     }
@@ -129,6 +151,8 @@ def compare(study: Study, key: str, reading: Reading) -> Comparison:
     for arm in study.arms:
         x = list(values[arm].values())
         compared = x and base and arm != study.baseline
+        pair = ((arm, x), (study.baseline, base)) if compared and trained & {arm, study.baseline} else ()
+        inverse_n = sum(1 / len(of) for one, of in pair if one in noisy)
         rows.append(
             Row(
                 arm=arm,
@@ -136,10 +160,12 @@ def compare(study: Study, key: str, reading: Reading) -> Comparison:
                 last=mean(x, spread if arm in trained else NOTHING_KNOWN, LEVEL) if x else None,
                 step0=float(np.mean(list(nulls[arm].values()))) if nulls[arm] else None,
                 gain=mean(gains[arm], gain_spread, LEVEL) if gains[arm] else None,
-                difference=difference(x, base, spread, LEVEL) if compared else None,
+                difference=difference(x, base, spread, LEVEL, inverse_n) if compared else None,
+                inverse_n=inverse_n,
             )
         )
-    return Comparison(key, study.baseline, rows, spread, [gain for x in gains.values() for gain in x])
+    gained = [gain for x in gains.values() for gain in x]
+    return Comparison(key, study.baseline, rows, spread, gained, bool(trained))
 
 
 def verdicts(comparison: Comparison) -> list[Verdict]:
@@ -150,7 +176,7 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
 def _verdict(comparison: Comparison, row: Row) -> Verdict:
     found, digits = row.difference, comparison.digits
     if found.told_apart is None:
-        outcome, ending = "open", f"{why_no_interval(comparison.spread)}, so no verdict"
+        outcome, ending = "open", f"{why_no_interval(comparison, row)}, so no verdict"
     elif found.told_apart:
         outcome = "higher" if found.value > 0 else "lower"
         ending = f"{row.arm} is {outcome}"
@@ -174,9 +200,10 @@ def headline(study: Study, answers: list[Verdict]) -> str | None:
 def _headline(study: Study, answers: list[Verdict]) -> str:
     names = words.distinct_names(study.arms)
     measure, baseline = words.name(study.primary.rsplit("/", 1)[-1]), names[study.baseline]
-    told = [answer for answer in answers if answer.outcome in ("higher", "lower")]
     if all(answer.outcome == "open" for answer in answers):
         return f"No verdict yet on {measure}: {answers[0].ending.removesuffix(', so no verdict')}."
+    answers = [answer for answer in answers if answer.outcome != "open"]
+    told = [answer for answer in answers if answer.outcome in ("higher", "lower")]
     if len(answers) == 1 and told:
         return f"{names[answers[0].arm]} gives {answers[0].outcome} {measure} than {baseline}."
     if len(answers) == 1:
@@ -224,19 +251,17 @@ def reach(comparison: Comparison) -> str | None:
 
 def minimum_detectable(comparison: Comparison, row: Row) -> float:
     """The difference between this arm and the baseline that such a study finds with POWER, were its spread the true one."""
-    base = next(one for one in comparison.rows if one.arm == comparison.baseline)
-    inverse_n = 1 / len(row.values) + 1 / len(base.values)
     alpha = ALPHA / (row.difference.family if row.difference else 1)
-    return detectable(inverse_n, comparison.spread.df, alpha) * comparison.spread.sd
+    return detectable(row.inverse_n, comparison.spread.df, alpha) * comparison.spread.sd
 
 
-def why_no_interval(spread: Spread) -> str:
-    """The reason in words."""
-    return (
-        "one seed in each arm gives no interval"
-        if spread.df == 0
-        else "the seeds agree exactly, which gives no interval"
-    )
+def why_no_interval(comparison: Comparison, row: Row | None = None) -> str:
+    """The reason in words, of a whole metric or of the difference of a `row`."""
+    if not comparison.trained or (row is not None and not row.inverse_n):
+        return UNTRAINED
+    if comparison.spread.df == 0:
+        return "one seed in each arm gives no interval"
+    return "the seeds agree exactly, which gives no interval"
 
 
 def gain_sentence(comparison: Comparison) -> str | None:

@@ -15,7 +15,7 @@ from pathssl.report import words
 from pathssl.report.comparison import LEVEL, Reading
 from pathssl.report.scored import Scored, drawn, scored
 from pathssl.report.statistics import Estimate
-from pathssl.report.study import Study
+from pathssl.report.study import Study, initialised
 
 _INITIALISATION = "initialisation"
 # With fewer cases, 95 % intervals by percentiles hold the truth in about 85 % of simulations (at chance, with 9 cases), and less below.
@@ -91,7 +91,7 @@ def _read(reading: Reading, key: str) -> tuple[dict[str, list[Scored]], dict[str
             return [] if one is None else [one]
 
         arms[run.arm] += found(steps.get(patches), protocol)
-        if patches and _initialised(run.config):
+        if patches and initialised(run.config):
             nulls[_INITIALISATION][run.arm] += found(steps.get(0), protocol)
         for null in records.NULLS:
             nulls[words.name(null)][run.arm] += found(steps.get(0), f"{protocol}_{null}")
@@ -105,12 +105,6 @@ def _alike(of_arms: dict[str, list[Scored]]) -> list[list[str]]:
     for arm, runs in of_arms.items():
         groups[tuple(sorted((run.seed, run.value) for run in runs))].append(arm)
     return list(groups.values())
-
-
-def _initialised(config: dict) -> bool:
-    """Whether the run began from weights that had learned something; else its step 0 is random weights itself."""
-    init = config.get("init") or {}
-    return bool(init.get("pretrained") or init.get("path"))
 
 
 def _row(arm: str, runs: list[Scored], nulls: dict[str, dict[str, list[Scored]]]) -> NullRow:

@@ -85,7 +85,7 @@ def _page(
         styles=styles,
         state=tables.state_counts(study),
         answered=[_answers(one, answers, styles) for one in comparisons if one.key in study.family],
-        family=len(answers),
+        family=sum(answer.outcome != "open" for answer in answers) or len(answers),
         gain=gain,
         level=f"{100 * LEVEL:.0f} %",
         reach=reach(comparisons[0]) if comparisons else None,
@@ -150,7 +150,7 @@ def _arms_table(comparison: Comparison, styles: dict[str, int]) -> dict:
         "rows": rows,
         "ruler": charts.ruler(scale) if scale else "",
         "compared": any(row.difference for row in comparison.rows),
-        "basis": basis_of(comparison) if comparison.spread.known else why_no_interval(comparison.spread),
+        "basis": basis_of(comparison) if comparison.spread.known else why_no_interval(comparison),
         "spread": _spread(comparison),
     }
 

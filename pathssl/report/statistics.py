@@ -59,6 +59,9 @@ class Estimate:
         return not self.low <= 0 <= self.high if self.adjusted is None else self.adjusted <= ALPHA
 
 
+NOTHING_KNOWN = Spread(0.0, 0)
+
+
 def pooled_spread(arms: Mapping[str, Sequence[float]]) -> Spread:
     """The pooled standard deviation of one value for each seed, and its degrees of freedom."""
     values = [np.asarray(x, float) for x in arms.values() if len(x)]
@@ -73,9 +76,16 @@ def mean(x: Sequence[float], spread: Spread, level: float) -> Estimate:
     return _estimate(float(np.mean(x)), 1 / len(x), len(x), spread, level)
 
 
-def difference(x: Sequence[float], y: Sequence[float], spread: Spread, level: float) -> Estimate:
-    """mean(x) - mean(y), with its interval at confidence `level`; n is the smaller number of seeds."""
-    value, inverse_n = float(np.mean(x) - np.mean(y)), 1 / len(x) + 1 / len(y)
+def difference(
+    x: Sequence[float], y: Sequence[float], spread: Spread, level: float, inverse_n: float | None = None
+) -> Estimate:
+    """mean(x) - mean(y), with its interval at confidence `level`; n is the smaller number of seeds.
+
+    inverse_n: 1 / n_x + 1 / n_y, without the term of an arm that has no noise between seeds (None: both have it); 0: neither has,
+    and there is no interval.
+    """
+    value, inverse_n = float(np.mean(x) - np.mean(y)), 1 / len(x) + 1 / len(y) if inverse_n is None else inverse_n
+    spread = spread if inverse_n else NOTHING_KNOWN
     found = _estimate(value, inverse_n, min(len(x), len(y)), spread, level)
     if not spread.known:
         return found

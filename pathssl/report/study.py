@@ -209,3 +209,9 @@ def _sensible(measured: list[str]) -> list[str]:
 def leaked(study: Study, key: str) -> bool:
     """Whether a metric is of a task that was trained on in part."""
     return is_of(key, study.leaks)
+
+
+def initialised(config: dict) -> bool:
+    """Whether the run began from weights that had learned something; else its step 0 is random weights itself."""
+    init = config.get("init") or {}
+    return bool(init.get("pretrained") or init.get("path"))

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import yaml
 from fake_study import ACCURACY, DEMO, write_study
+from scipy import stats
 
 from pathssl import records
 from pathssl.report import comparison
+from pathssl.report.statistics import detectable
 from pathssl.report.study import read_study
 
 ARMS = {"teacher=m0.9": 0.0, "teacher=m0.99": 0.012}
@@ -166,11 +168,11 @@ def test_what_alone_would_be_found_may_not_be_among_several(tmp_path):
     assert families[ACCURACY] == families["unsupervised/rankme"] == {6}
 
 
-def untrained(folder, arm, values):
+def untrained(folder, arm, values, init=None):
     """Makes an arm's runs runs of zero patches, with these values."""
     for run, value in zip(records.find_runs(folder / arm), values, strict=True):
         config = yaml.safe_load((run / "config.yaml").read_text())
-        (run / "config.yaml").write_text(yaml.safe_dump(config | {"train": {"patches": 0}}))
+        (run / "config.yaml").write_text(yaml.safe_dump(config | {"train": {"patches": 0}, "init": init or {}}))
         records.cut_metrics(run, 0)
         for probe in (run / "probes").glob("step_*"):
             if probe.name != "step_00000000":
@@ -199,3 +201,48 @@ def test_finished_arms_that_are_not_trained_do_not_make_unfinished_ones_wait_out
     reading = comparison.choose_reading(read_study(folder))
     assert reading.provisional and len(reading.runs) == 3 and "no run that trains has finished" in reading.sentence
     assert sorted(reading.patches) == [0, 12800, 12800]
+
+
+@pytest.fixture
+def beside_untrained(tmp_path):
+    """Two trained arms of three seeds, and, not trained, the baseline with published weights and two others of one value each."""
+    arms = ARMS | {"init=timm": 0.0, "init=file": 0.0, "init=random": 0.0}
+    report = DEMO | {"baseline": "init=timm"}
+    folder = write_study(tmp_path / "demo", arms, seeds=3, report=report, checkpoints=1, pictures=False)
+    for arm, value in (("init=timm", 0.7), ("init=file", 0.4), ("init=random", 0.5)):
+        untrained(folder, arm, [value] * 3, {"init=timm": {"pretrained": True}, "init=file": {"path": "x"}}.get(arm))
+    return folder
+
+
+def test_between_arms_that_are_not_trained_there_is_no_verdict(beside_untrained):
+    study, table = compared(beside_untrained)
+    told = {verdict.arm: verdict for verdict in comparison.verdicts(table)}
+    for arm in ("init=file", "init=random"):
+        found = told[arm].difference
+        assert (told[arm].outcome, found.low, found.p) == ("open", None, None)
+        assert told[arm].ending == "nothing is trained, so seeds say nothing, so no verdict"
+    family = comparison.compare_all(study, comparison.choose_reading(study))[0]
+    assert [row.difference.family for row in family.rows if row.arm in ARMS] == [2, 2]  # the others do not count
+    assert "of 2 arms" in comparison.headline(study, comparison.verdicts(family))
+    for arm in ARMS:
+        shutil.rmtree(beside_untrained / arm)
+    study, table = compared(beside_untrained)
+    assert comparison.why_no_interval(table) == "nothing is trained, so seeds say nothing"
+    assert "nothing is trained, so seeds say nothing" in comparison.headline(study, comparison.verdicts(table))
+
+
+def test_weights_that_are_not_trained_have_no_noise_of_seeds_and_random_ones_have(beside_untrained):
+    _, table = compared(beside_untrained)
+    half = stats.t.ppf(0.975, table.spread.df) * table.spread.sd
+    row = next(row for row in table.rows if row.arm == "teacher=m0.99")
+    assert row.difference.high - row.difference.value == pytest.approx(half * (1 / 3) ** 0.5)
+    t = row.difference.value / (table.spread.sd * (1 / 3) ** 0.5)
+    assert row.difference.p == pytest.approx(2 * stats.t.sf(abs(t), table.spread.df))
+    assert comparison.minimum_detectable(table, row) == pytest.approx(detectable(1 / 3, 4) * table.spread.sd)
+    for run in records.find_runs(beside_untrained):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        config["report"]["baseline"] = "init=random"
+        (run / "config.yaml").write_text(yaml.safe_dump(config))
+    _, table = compared(beside_untrained)
+    row = next(row for row in table.rows if row.arm == "teacher=m0.99")
+    assert row.difference.high - row.difference.value == pytest.approx(half * (1 / 3 + 1 / 3) ** 0.5)
