@@ -10,7 +10,7 @@ from torch import nn
 from pathssl.budget import check_budget
 from pathssl.errors import UserError
 from pathssl.identity import flatten
-from pathssl.leakage import check_action
+from pathssl.leakage import check_action, check_trained_on
 from pathssl.models.encoder import check_name
 from pathssl.probes.embedding import embedded
 
@@ -63,6 +63,7 @@ def check(config: Mapping[str, Any]) -> None:
     if (where := config["probe"]["where"]) not in PROBED:
         raise UserError(f"probe.where={where} is not one of {', '.join(PROBED)}.")
     check_action(config["leakage"]["on_overlap"])
+    check_trained_on(config["leakage"]["trained_on"])
     check_budget(config["budget"]["max_gpu_hours"])
     check_slide_cache(config["slide_cache"]["gib"])
     minutes = config["checkpoint"]["state_every_min"]

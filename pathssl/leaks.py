@@ -10,7 +10,7 @@ from pathssl import sources
 from pathssl.errors import UserError
 from pathssl.files import locked, write_atomic
 from pathssl.leakage import check_action
-from pathssl.leakage.guard import Findings, act, known_set
+from pathssl.leakage.guard import Findings, act
 from pathssl.probes.task import Task
 from pathssl.records import LEAKS, read_json
 
@@ -18,10 +18,13 @@ from pathssl.records import LEAKS, read_json
 def find_leaks(
     run: Path, config: Mapping[str, Any], tasks: Mapping[str, Task], data: Callable[[], sources.Data]
 ) -> Findings:
-    """All that is known of the run: what leakage.json says, and of those of `tasks` that it does not know, what is found by the slides."""
+    """All that is known of the run: what leakage.json says, and of those of `tasks` that it does not know, what is found by the slides.
+
+    Of a run that trains nothing (train.patches=0) no slide is asked for: it has no training slides.
+    """
     there = Findings.of_record(read_json(run / LEAKS))
     new = {name: task for name, task in tasks.items() if not _knows(there, config, name, task)}
-    return there.joined(sources.leakage(config, data(), new)) if new else there
+    return there.joined(sources.leakage(config, data, new)) if new else there
 
 
 def write_leaks(run: Path, found: Findings) -> None:
@@ -38,7 +41,9 @@ def guard_probe(run: Path, own: Mapping[str, Any], config: Mapping[str, Any], na
     action = check_action(config["leakage"]["on_overlap"])
     if action == "ignore":
         return
-    own = {**own, "leakage": config["leakage"], "feature_cache_mib": config["feature_cache_mib"]}
+    trained_on = own["leakage"].get("trained_on", [])  # runs before there was this key lack it
+    own = {**own, "leakage": {**config["leakage"], "trained_on": trained_on}}
+    own["feature_cache_mib"] = config["feature_cache_mib"]
     with locked(run / ".leakage.lock"):  # several jobs may probe one run
         there = Findings.of_record(read_json(run / LEAKS))
         if _knows(there, own, name, task):
@@ -51,7 +56,7 @@ def guard_probe(run: Path, own: Mapping[str, Any], config: Mapping[str, Any], na
 
 
 def _knows(there: Findings, config: Mapping[str, Any], name: str, task: Task) -> bool:
-    return there.compared["sets"].get(name) == known_set(task, config["leakage"]["patches"])
+    return there.compared["sets"].get(name) == sources.leakage_key(config, name, task)
 
 
 def _slides(run: Path, own: Mapping[str, Any]) -> sources.Data:

@@ -102,5 +102,5 @@ def _leakage(options: argparse.Namespace) -> dict[str, Any]:
     from pathssl.checks import check
 
     check(config)
-    found = sources.leakage(config, sources.Data(config), sources.tasks(config))
+    found = sources.leakage(config, lambda: sources.Data(config), sources.tasks(config))
     return {"text": found.text(), **found.record(), "broken": bool(found.of_training())}

@@ -234,7 +234,7 @@ def read_coverage(run: Path) -> dict | None:
 # ---- leakage.json
 
 LEAKS = "leakage.json"
-OF_TRAINING = ("case", "slide", "patch")  # overlaps which mean that what is tested was trained on
+OF_TRAINING = ("case", "slide", "patch", "weights")  # overlaps which mean that what is tested was trained on
 
 
 def read_leaks(run: Path) -> dict[str, list[dict]]:

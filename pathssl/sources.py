@@ -5,7 +5,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cached_property
 from glob import has_magic
@@ -26,7 +26,8 @@ from pathssl.data.sampling import Region, Sampler
 from pathssl.distributed import rank, world_size
 from pathssl.errors import UserError
 from pathssl.files import locked
-from pathssl.leakage.guard import Findings, look
+from pathssl.leakage.guard import Findings, known_set, look
+from pathssl.leakage.overlaps import Overlap
 from pathssl.make import make
 from pathssl.pictures import strip, views_picture
 from pathssl.probes.cache import FeatureCache
@@ -123,18 +124,33 @@ def tasks(config: Mapping[str, Any]) -> dict[str, Task]:
     return made
 
 
-def leakage(config: Mapping[str, Any], data: "Data", by_name: Mapping[str, Task]) -> Findings:
-    """What of the tasks is among the slides and first patches that are trained on; nothing where there is no task."""
-    patches = config["leakage"]["patches"]
-    return look(
+def leakage(config: Mapping[str, Any], data: Callable[[], "Data"], by_name: Mapping[str, Task]) -> Findings:
+    """What of the tasks is among the slides and first patches that are trained on, or known to have been by the initial weights.
+
+    With train.patches=0 nothing is trained on, and `data` is not called.
+    """
+    slides = data() if config["train"]["patches"] else None
+    found = look(
         by_name,
-        index=data.index,
-        training_slides=data.training_slides.tolist(),
-        reader=data.reader(config["seed"]),
-        patches=patches,
+        index=slides and slides.index,
+        training_slides=slides.training_slides.tolist() if slides else [],
+        reader=slides and slides.reader(config["seed"]),
+        patches=config["leakage"]["patches"],
         batch_size=config["train"]["probe_batch_size"],
         cache=feature_cache(config),
     )
+    init = config["init"]
+    weights = Path(init["path"]).name if init["path"] else init.get("name") or config["model"]["name"]
+    known = [Overlap(name, "weights", weights, []) for name in by_name if name in config["leakage"]["trained_on"]]
+    sets = {name: leakage_key(config, name, task) for name, task in by_name.items()}
+    return Findings(found.compared | {"sets": sets}, found.overlaps + known)
+
+
+def leakage_key(config: Mapping[str, Any], name: str, task: Task) -> str:
+    """Of all that the findings of a task follow from, but the slides."""
+    settings = config["leakage"]
+    more = ["weights"] * (name in settings["trained_on"]) + ["not trained"] * (config["train"]["patches"] == 0)
+    return known_set(task, settings["patches"], *more)
 
 
 def feature_cache(config: Mapping[str, Any]) -> FeatureCache | None:

@@ -77,7 +77,7 @@ class Findings:
 def look(
     tasks: Mapping[str, Task],
     *,
-    index: SlideIndex,
+    index: SlideIndex | None,
     training_slides: Sequence[int],
     reader: PatchReader | None,
     patches: int,
@@ -86,24 +86,30 @@ def look(
 ) -> Findings:
     """The overlaps of the tasks with the slides number `training_slides`, and with the first `patches` patches of `reader`.
 
-    With patches=0 no picture is looked at: not those of the tasks either. `cache` keeps what follows from the tasks alone.
+    With patches=0 no picture is looked at: not those of the tasks either. Without a reader (and index, and slides) nothing is trained on.
+    `cache` keeps what follows from the tasks alone. The sets that were compared are for the caller to name.
     """
     cases = sorted({index.case[k] for k in training_slides})
     slides = [index.paths[k] for k in training_slides]
     overlaps = [one for name, task in tasks.items() for one in of_names(name, task, cases, slides)]
     if patches and tasks:
-        trained, places = _first_patches(reader, patches)
+        trained, places = _first_patches(reader, patches if reader else 0)
         overlaps += of_copies(tasks, trained, places, batch_size, cache)
-    compared: dict[str, Any] = {"cases": len(cases), "slides": len(slides), "pictures": patches if tasks else 0}
+    compared: dict[str, Any] = {
+        "cases": len(cases),
+        "slides": len(slides),
+        "pictures": patches if tasks and reader else 0,
+    }
     compared["images"] = {name: len(task) for name, task in tasks.items()}
-    compared["sets"] = {name: known_set(task, patches) for name, task in tasks.items()}
-    return Findings(compared, overlaps)
+    return Findings(compared | {"sets": {}}, overlaps)
 
 
-def known_set(task: Task, patches: int) -> str:
-    """A key of all of a task that findings follow from, and of how many patches were looked at."""
+def known_set(task: Task, patches: int, *more: str) -> str:
+    """A key of all of a task that findings follow from, of how many patches were looked at, and of what else they follow from."""
     columns = (task.ids_N, task.groups_N, task.slides_N, task.splits_N)
-    return key_of(VERSION, patches, task.data_hash(), sorted(task.classes), *(column.tolist() for column in columns))
+    return key_of(
+        VERSION, patches, task.data_hash(), sorted(task.classes), *(column.tolist() for column in columns), *more
+    )
 
 
 def of_copies(
@@ -117,7 +123,8 @@ def of_copies(
     overlaps = []
     for name, task in tasks.items():
         images, pairs = _of_task(task, batch_size, cache)
-        overlaps += of_pictures(name, task, images, trained, places) + between_splits(name, task, pairs)
+        overlaps += of_pictures(name, task, images, trained, places) if places else []
+        overlaps += between_splits(name, task, pairs)
     return overlaps
 
 
@@ -135,7 +142,7 @@ def _of_task(task: Task, batch_size: int, cache: FeatureCache | None) -> tuple[F
     return images, kept(lambda: straddling(task, images), *how)
 
 
-def _first_patches(reader: PatchReader, count: int) -> tuple[Fingerprints, list[str]]:
+def _first_patches(reader: PatchReader | None, count: int) -> tuple[Fingerprints, list[str]]:
     """The first patches of a run, and where each lies."""
     places: list[str] = []
 
@@ -149,7 +156,8 @@ def _first_patches(reader: PatchReader, count: int) -> tuple[Fingerprints, list[
             yield patches.pixels
 
     made = fingerprints(read())
-    reader.close()
+    if reader is not None:
+        reader.close()
     return made, places
 
 

@@ -9,6 +9,7 @@ slide   the same with the file names of the slides, without folder and suffix.
 patch   an image that shows the same field as one of the patches that are looked at: see `find_copies`. These are the first of the run, a
         sample: a slide has very many places, so that none is found says nothing about an image that was cut from a slide on a grid of
         its own. Cases and slides are the guard against that.
+weights the weights that a run begins with were trained on the task's images: leakage.trained_on says so, and nothing is compared.
 split   two images of the set in different splits that show the same field. Held against the set itself, not against training.
 """
 
@@ -27,16 +28,16 @@ from pathssl.probes.task import Task
 
 @dataclass(frozen=True)
 class Overlap:
-    """One case, slide, patch or image, and the images of a task that it meets."""
+    """One case, slide, patch or image, and the images of a task that it meets (of weights: none are named)."""
 
     task: str
-    kind: str  # case | slide | patch | split
+    kind: str  # case | slide | patch | weights | split
     name: str
     images: list[str]
 
     def __str__(self) -> str:
         more = f" and {len(self.images) - 1} more" if len(self.images) > 1 else ""
-        return f"{self.task}: {self.kind} {self.name}: {self.images[0]}{more}"
+        return f"{self.task}: {self.kind} {self.name}{f': {self.images[0]}' if self.images else ''}{more}"
 
 
 def of_names(task_name: str, task: Task, cases: Sequence[str], slides: Sequence[str]) -> list[Overlap]:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pathssl.report import words
-from pathssl.report.leaks import MARK
 from pathssl.report.statistics import (
     ALPHA,
     NOTHING_KNOWN,
@@ -18,7 +17,7 @@ from pathssl.report.statistics import (
     pooled_spread,
 )
 from pathssl.report.statistics import family as together
-from pathssl.report.study import Run, Study, initialised, leaked
+from pathssl.report.study import Run, Study, initialised, mark
 
 LEVEL = 0.95
 UNTRAINED = "nothing is trained, so seeds say nothing"
@@ -194,7 +193,8 @@ def headline(study: Study, answers: list[Verdict]) -> str | None:
     """What the primary metric says, in one sentence; None where there is nothing to compare."""
     mine = [answer for answer in answers if answer.key == study.primary]
     sentence = _headline(study, mine) if mine else None
-    return f"{sentence[:-1]}, {MARK}." if sentence and leaked(study, study.primary) else sentence
+    marked = mark(study, study.primary)
+    return f"{sentence[:-1]}, {marked}." if sentence and marked else sentence
 
 
 def _headline(study: Study, answers: list[Verdict]) -> str:

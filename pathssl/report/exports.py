@@ -11,7 +11,7 @@ from pathssl.report.coverage import Account
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable
 from pathssl.report.statistics import Estimate
-from pathssl.report.study import Study, leaked
+from pathssl.report.study import Study, leaked, mark
 from pathssl.report.tables import run_rows, state_counts
 
 NULL_ROWS = ("initialisation", *(words.name(null) for null in NULLS))
@@ -34,7 +34,7 @@ def arms_csv(study: Study, comparisons: list[Comparison]) -> str:
             line |= {"minimum_detectable": minimum_detectable(comparison, row) if _tested(row) else None}
             line["told_apart"] = row.difference.told_apart if row.difference else None
             line |= {"pooled_sd": comparison.spread.sd, "degrees_of_freedom": comparison.spread.df}
-            line |= {"tested_on_training": leaked(study, comparison.key)}
+            line |= {"tested_on_training": leaked(study, comparison.key, row.arm)}
             lines.append(line)
     return csv_text(lines)
 
@@ -109,7 +109,8 @@ def nulls_csv(study: Study, tables: list[NullTable]) -> str:
             line |= {"samples": table.samples, "cases": table.cases, "unit": table.unit} | _columns("value", row.value)
             for null in NULL_ROWS:
                 line |= _columns(f"minus_{null}", row.differences.get(null))
-            lines.append(line | {"tested_on_training": leaked(study, table.key)})
+            of_task = leaked(study, table.key, row.arm) if row.arm else leaked(study, table.key)
+            lines.append(line | {"tested_on_training": of_task})
     return csv_text(lines)
 
 
@@ -137,7 +138,7 @@ def markdown(
     if study.question:
         lines += [plain(study.question), ""]
     for key in study.family:
-        lines += [f"**{words.title(key)}** ({words.context(key)}){_mark(study, key)}:", ""]
+        lines += [f"**{words.title(key)}** ({words.context(key)}){_some_mark(study, key)}:", ""]
         lines += [f"- {plain(verdict.sentence)}" for verdict in answers if verdict.key == key]
     lines += [f"- {gain}"] if gain else []
     lines += [
@@ -154,7 +155,7 @@ def markdown(
         lines += ["|---|---:|---:|---:|---:|---:|"]
         for row in comparison.rows:
             cells = [
-                plain(row.arm),
+                f"{plain(row.arm)}{_mark(study, comparison.key, row.arm)}",
                 str(len(row.values)),
                 words.interval(row.last, digits) if row.last else "—",
                 words.number(row.step0, digits) if row.step0 is not None else "—",
@@ -166,8 +167,15 @@ def markdown(
     return "\n".join(lines + _nulls(study, nulls) + _slides(study, slides))
 
 
-def _mark(study: Study, key: str) -> str:
-    return f" — {MARK}" if leaked(study, key) else ""
+def _mark(study: Study, key: str, arm: str | None = None) -> str:
+    """Of a whole table, or of the row of an arm in one that is not marked as a whole."""
+    whole = leaked(study, key)
+    return f" — {MARK}" if (whole if arm is None else leaked(study, key, arm) and not whole) else ""
+
+
+def _some_mark(study: Study, key: str) -> str:
+    marked = mark(study, key)
+    return f" — {plain(marked)}" if marked else ""
 
 
 def _nulls(study: Study, tables: list[NullTable]) -> list[str]:
@@ -181,7 +189,8 @@ def _nulls(study: Study, tables: list[NullTable]) -> list[str]:
             changes = [
                 words.change(row.differences[null], digits) if null in row.differences else "—" for null in table.nulls
             ]
-            lines.append(f"| {plain(row.name)} | {words.interval(row.value, digits)} | {' | '.join(changes)} |")
+            marked = _mark(study, table.key, row.arm) if row.arm else ""
+            lines.append(f"| {plain(row.name)}{marked} | {words.interval(row.value, digits)} | {' | '.join(changes)} |")
         lines += ["", *(f"- {plain(sentence)}" for sentence in table.sentences), ""]
     return lines
 

@@ -13,13 +13,18 @@ def is_of(key: str, tasks: Collection[str]) -> bool:
     return key.startswith("probe/") and key.split("/")[1] in tasks
 
 
-def leaks_text(leaks: Overlaps) -> list[str]:
-    """A sentence for each task that was trained on in part."""
-    return [
-        f"Task {task} is {MARK}: {words.plural(_images(found), 'image')} of it, the first by {found[0]['kind']} {found[0]['name']} "
-        f"({found[0]['images'][0]}). Its numbers are marked and say little; leakage.json has all."
-        for task, found in sorted(leaks.items())
-    ]
+def leaks_text(leaks: Overlaps, where: Mapping[str, str] | None = None) -> list[str]:
+    """A sentence for each task that was trained on in part. where: by task, in which arms, if not in all."""
+    return [_leak_text(task, found, (where or {}).get(task, "")) for task, found in sorted(leaks.items())]
+
+
+def _leak_text(task: str, found: Sequence[dict], where: str) -> str:
+    named, first = f"Task {task} is {MARK}{where and f' in {where}'}", found[0]
+    if first["kind"] == "weights":
+        why = f"the weights {first['name']} were trained on its images, as leakage.trained_on says"
+    else:
+        why = f"{words.plural(_images(found), 'image')} of it, the first by {first['kind']} {first['name']} ({first['images'][0]})"
+    return f"{named}: {why}. Its numbers are marked and say little; leakage.json has all."
 
 
 def copies_text(copies: Overlaps) -> list[str]:

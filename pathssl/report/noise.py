@@ -10,9 +10,8 @@ from pathssl import records
 from pathssl.errors import UserError
 from pathssl.report import words
 from pathssl.report.comparison import LEVEL, choose_reading, compare
-from pathssl.report.leaks import MARK
 from pathssl.report.statistics import ALPHA, POWER, Spread, detectable, sd_interval, seeds_needed, two_arms
-from pathssl.report.study import Study, leaked, read_study
+from pathssl.report.study import Study, mark, read_study
 
 SEEDS = (3, 5, 10)
 
@@ -23,7 +22,7 @@ class Noise:
 
     detectable: {seeds in each arm: difference shown with 80 % power}. needed: {difference: seeds in each arm, None above a thousand}.
     probe_sd: between a protocol's own runs on one encoder, where it has several.
-    leaked: the metric is of a task that was trained on in part.
+    mark: says that the metric is of a task that was trained on in part, and in which arms; else empty.
     """
 
     key: str
@@ -33,7 +32,7 @@ class Noise:
     detectable: dict[int, float]
     needed: dict[float, int | None]
     probe_sd: float | None
-    leaked: bool
+    mark: str
 
 
 def measure_noise(folder: Path, metrics: Sequence[str], differences: Sequence[float]) -> list[Noise]:
@@ -54,7 +53,7 @@ def measure_noise(folder: Path, metrics: Sequence[str], differences: Sequence[fl
         low, high = sd_interval(spread, LEVEL) if spread.known else (None, None)
         shown = {n: detectable(*two_arms(n)) * spread.sd for n in SEEDS} if spread.known else {}
         needed = {size: seeds_needed(size / spread.sd) for size in differences} if spread.known else {}
-        found.append(Noise(key, spread, low, high, shown, needed, _probe_sd(study, key), leaked(study, key)))
+        found.append(Noise(key, spread, low, high, shown, needed, _probe_sd(study, key), mark(study, key)))
     return found
 
 
@@ -77,7 +76,7 @@ def noise_text(found: Sequence[Noise]) -> str:
         f"Differences that two arms show with {100 * POWER:.0f} % power, by Student's two-sided t test at {100 * ALPHA:.0f} %:"
     ]
     for noise in found:
-        lines.append(f"\n{noise.key}{f' ({MARK})' if noise.leaked else ''}")
+        lines.append(f"\n{noise.key}{f' ({noise.mark})' if noise.mark else ''}")
         if noise.low is None:
             why = "one seed in each arm" if noise.spread.df == 0 else "the seeds agree exactly"
             lines.append(f"  not known: {why}; give several, as in seed=0,1,2")

@@ -28,7 +28,7 @@ from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable, null_tables
 from pathssl.report.pictures import strips
 from pathssl.report.published import published_beside, published_csv, published_latex, published_markdown
-from pathssl.report.study import Study, leaked, read_study
+from pathssl.report.study import Study, leaked, mark, read_study
 from pathssl.report.tasks import task_rows, tasks_markdown
 from pathssl.report.templates import render
 
@@ -94,6 +94,7 @@ def _page(
         common=words.common_overrides(study.arms),
         comparisons=[_arms_table(comparison, styles) for comparison in comparisons],
         leaked=partial(leaked, study),
+        some=partial(mark, study),
         mark=MARK,
         nulls=[(table, words.decimals(row.value.value for row in table.rows)) for table in nulls],
         groups=_chart_groups(study, reading),

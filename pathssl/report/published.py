@@ -109,7 +109,7 @@ def _ours(study: Study, reading: Reading, columns: Mapping[str, Any]) -> Iterato
                 chosen = next((one for one in _OF_MASKS if _has(study, key, one)), None) if masks else protocol
                 if chosen is None or (masks and place):
                     continue
-                found, n = _figure(study, runs, key, chosen, of)
+                found, n = _figure(study, arm, runs, key, chosen, of)
                 if found is not None:
                     figures[key], seeds[key] = found, n
                     used = list(dict.fromkeys([*used, chosen]))
@@ -133,7 +133,9 @@ def _has(study: Study, column: str, protocol: str) -> bool:
     return bool(study.keys(f"probe/{_task(column)}/{protocol}/"))
 
 
-def _figure(study: Study, runs: list, column: str, protocol: str, of: Mapping[str, Any]) -> tuple[Figure | None, int]:
+def _figure(
+    study: Study, arm: str, runs: list, column: str, protocol: str, of: Mapping[str, Any]
+) -> tuple[Figure | None, int]:
     """The mean over an arm's seeds; its sd is over the probe's own runs, as the published ones are, pooled over the seeds.
 
     A task that has a test split where the published figure is on validation holds those images as its test: see its `scored`.
@@ -153,7 +155,7 @@ def _figure(study: Study, runs: list, column: str, protocol: str, of: Mapping[st
             variances.append(float(np.var(of_probe, ddof=1)))
     if not values:
         return None, 0
-    marks = BEST * (split == "val") + OTHER * (split != of["split"]) + LEAKED * leaked(study, key)
+    marks = BEST * (split == "val") + OTHER * (split != of["split"]) + LEAKED * leaked(study, key, arm)
     return Figure(float(np.mean(values)), float(np.mean(variances) ** 0.5) if variances else None, marks), len(values)
 
 

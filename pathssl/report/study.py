@@ -1,6 +1,6 @@
 """What the run folders of a study say, read once and held in arrays."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +10,7 @@ import yaml
 from pathssl import records
 from pathssl.errors import UserError
 from pathssl.report import words
-from pathssl.report.leaks import Overlaps, copies_text, is_of, leaks_text
+from pathssl.report.leaks import MARK, Overlaps, copies_text, is_of, leaks_text
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where PyYAML has it: several times faster
 _KEPT = ("probe/", "unsupervised/")
@@ -76,7 +76,7 @@ class Study:
     primary: str | None
     family: list[str]  # metrics whose differences are told from zero together: the verdicts are of these
     notices: list[str] = field(default_factory=list)
-    leaks: frozenset[str] = frozenset()  # tasks of which a run found something among what it was trained on
+    leaks: Mapping[str, frozenset[str]] = field(default_factory=dict)  # by arm: tasks that were trained on in part
 
     @property
     def arms(self) -> list[str]:
@@ -119,10 +119,13 @@ def read_study(folder: Path) -> Study:
     commits = {(run.environment or {}).get("commit") for run in runs} - {None}
     if len(commits) > 1:
         notices.append(f"The runs come from {len(commits)} commits of the code; see “Runs and how to repeat them”.")
-    leaks = _first_of_each(records.read_leaks(run.folder) for run in runs)
-    notices += leaks_text(leaks) + copies_text(_first_of_each(records.read_copies(run.folder) for run in runs))
+    found = [(run.arm, records.read_leaks(run.folder)) for run in runs]
+    leaks = {arm: frozenset(task for one, of in found if one == arm for task in of) for arm in arms}
+    notices += leaks_text(_first_of_each(of for _, of in found), _where(leaks)) + copies_text(
+        _first_of_each(records.read_copies(run.folder) for run in runs)
+    )
     return Study(
-        leaks=frozenset(leaks),
+        leaks=leaks,
         name=str(runs[0].config.get("study") or folder.absolute().name),
         folder=folder,
         runs=runs,
@@ -146,6 +149,12 @@ def _among(baseline: str | None, arms: list[str]) -> str | None:
 def _first_of_each(found: Iterable[Overlaps]) -> dict[str, list[dict]]:
     """By task, as the first run has it that found something."""
     return {task: of[task] for of in reversed(list(found)) for task in of}
+
+
+def _where(leaks: Mapping[str, frozenset[str]]) -> dict[str, str]:
+    """By task, the arms that have it, where these are not all."""
+    arms = {task: [arm for arm, tasks in leaks.items() if task in tasks] for task in frozenset().union(*leaks.values())}
+    return {task: ", ".join(of) for task, of in arms.items() if len(of) < len(leaks)}
 
 
 def read_run(folder: Path) -> Run:
@@ -206,9 +215,23 @@ def _sensible(measured: list[str]) -> list[str]:
     return sorted(accuracies, key=lambda key: ("linear/" not in key, key)) + unlabelled
 
 
-def leaked(study: Study, key: str) -> bool:
-    """Whether a metric is of a task that was trained on in part."""
-    return is_of(key, study.leaks)
+def leaked(study: Study, key: str, arm: str | None = None) -> bool:
+    """Whether a metric is of a task that this arm trained on in part; without an arm: that all arms did that have the metric."""
+    return arm in _leaking(study, key) if arm is not None else _leaking(study, key) == _measuring(study, key) != []
+
+
+def mark(study: Study, key: str) -> str:
+    """MARK where all arms that have the metric trained on its task in part, MARK and their names where some did, else empty."""
+    arms = _leaking(study, key)
+    return MARK if leaked(study, key) else f"{MARK} in {', '.join(arms)}" if arms else ""
+
+
+def _leaking(study: Study, key: str) -> list[str]:
+    return [arm for arm in _measuring(study, key) if is_of(key, study.leaks.get(arm, ()))]
+
+
+def _measuring(study: Study, key: str) -> list[str]:
+    return [arm for arm in study.arms if any(key in run.series for run in study.of(arm))]
 
 
 def initialised(config: dict) -> bool:

@@ -40,7 +40,7 @@ def line(small, folder):
 
 def look(small, folder):
     config = compose(line(small, folder))
-    return sources.leakage(config, sources.Data(config), sources.tasks(config))
+    return sources.leakage(config, lambda: sources.Data(config), sources.tasks(config))
 
 
 def data_of(small):
@@ -62,7 +62,7 @@ def test_the_synthetic_cohort_holds_its_own_tasks_out(small):
         if o.startswith("task.synthetic.")
     ]
     config = compose([*small, *cohorts, *tasks, "task.synthetic_cases.slides_per_case=2", "leakage.patches=64"])
-    assert sources.leakage(config, sources.Data(config), sources.tasks(config)).overlaps == []
+    assert sources.leakage(config, lambda: sources.Data(config), sources.tasks(config)).overlaps == []
 
 
 @pytest.mark.parametrize("how", ["group", "path"])

@@ -9,6 +9,7 @@ from fake_study import ACCURACY, DEMO, write_study
 from test_nulls import add_predictions
 
 from pathssl import records
+from pathssl.report.leaks import leaks_text
 from pathssl.report.noise import measure_noise, noise_text
 from pathssl.report.page import write_report
 
@@ -28,6 +29,7 @@ def study(tmp_path_factory):
     )
     for run in records.find_runs(folder):
         add_predictions(run, 0.9, records.seed_of(run))
+    write_overlaps(records.find_runs(folder)[0], ("synthetic", "case", "case7", ["a.png", "b.png"]))
     write_overlaps(
         records.find_runs(folder)[-1],
         ("synthetic", "case", "case7", ["a.png", "b.png"]),
@@ -65,3 +67,33 @@ def test_copies_between_splits_are_told(study):
     )
     for name in ("index.html", "report.md"):
         assert told in (study / "report" / name).read_text()
+
+
+def test_where_arms_differ_the_rows_are_marked_and_charts_name_the_arms(tmp_path):
+    arms = {"teacher=m0.9": 0.0, "teacher=m0.99": 0.1, "teacher=m0.999": 0.1}
+    folder = write_study(tmp_path / "demo", arms, report=DEMO, checkpoints=1, pictures=False)
+    for run in records.find_runs(folder):
+        add_predictions(run, 0.9, records.seed_of(run))
+    write_overlaps(records.find_runs(folder / "teacher=m0.99")[0], ("synthetic", "case", "case7", ["a.png"]))
+    write_overlaps(records.find_runs(folder / "teacher=m0.999")[0], ("synthetic", "weights", "released", []))
+    report = write_report(folder).parent
+    page, text = (report / "index.html").read_text(), (report / "report.md").read_text()
+    assert f"{MARK} in teacher=m0.99, teacher=m0.999." in re.search(r'class="headline">[^<]*', page)[0]
+    captions = re.findall(r"<caption>.*</caption>", page)
+    assert not any(MARK in caption for caption in captions)
+    assert len(re.findall(rf'<th scope="row">(?:(?!</th>).)*<span class="tag">{MARK}</span></th>', page)) == 2 * 3
+    assert page.count("m0.99, teacher=m0.999</span></figcaption>") == 3
+    assert len(re.findall(rf"^\| teacher=m0.99(?:9)? — {MARK} \|", text, re.MULTILINE)) == 2 * 3
+    for name in ("arms.csv", "nulls.csv"):
+        with open(report / name, newline="") as file:
+            rows = [
+                row
+                for row in csv.DictReader(file)
+                if row["metric"] == ACCURACY and row["arm" if name[0] == "a" else "row"] in arms
+            ]
+        assert [row["tested_on_training"] for row in rows] == ["False", "True", "True"]
+    assert f"Task synthetic is {MARK} in teacher=m0.99, teacher=m0.999: 1 image of it" in text
+    assert leaks_text({"tp53": [{"kind": "weights", "name": "released", "images": []}]}) == [
+        f"Task tp53 is {MARK}: the weights released were trained on its images, as leakage.trained_on says. "
+        "Its numbers are marked and say little; leakage.json has all."
+    ]
