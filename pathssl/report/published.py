@@ -11,22 +11,27 @@ import yaml
 from pathssl import records
 from pathssl.report import words
 from pathssl.report.comparison import Reading
+from pathssl.report.deviations import deviations
 from pathssl.report.exports import csv_text, plain
 from pathssl.report.study import Study, leaked
 
 _FIGURES = Path(__file__).with_name("published_table1.yaml")
 _FIRST = ("eva_2024", "eva", "linear")  # protocols, in the order of rows; others are shown where there is none of these
 _OF_MASKS = ("seg_conv", "seg_linear")
-BEST, OTHER, LEAKED = "*", "†", "‡"
+BEST, OTHER, LEAKED, UNLIKE, UNKNOWN = "*", "†", "‡", "§", "?"
 
 
 @dataclass(frozen=True)
 class Figure:
-    """`sd` over runs of the probe, None where there is one. `marks`: of BEST, OTHER and LEAKED, those that hold."""
+    """`sd` over runs of the probe, None where there is one. `marks`: of BEST, OTHER, LEAKED, UNLIKE and UNKNOWN, those that hold.
+
+    unlike: in what ours was not made as the published ones.
+    """
 
     value: float
     sd: float | None
     marks: str
+    unlike: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         spread = "" if self.sd is None else f" ± {words.number(self.sd, 3)}"
@@ -90,11 +95,15 @@ def _task(column: str) -> str:
 
 def _published(name: str, figures: Mapping[str, list[float]], columns: Mapping[str, Any]) -> Line:
     found = {
-        key: Figure(figures[key][0], *figures[key][1:] or [None], marks=BEST * of["best"])
+        key: Figure(figures[key][0], *figures[key][1:] or [None], marks=_published_marks(of))
         for key, of in columns.items()
         if key in figures
     }
     return Line(name, None, "published", found, {})
+
+
+def _published_marks(of: Mapping[str, Any]) -> str:
+    return (UNKNOWN if of["best"] is None else BEST * of["best"]) + LEAKED * of.get("trained_on", False)
 
 
 def _ours(study: Study, reading: Reading, columns: Mapping[str, Any]) -> Iterator[Line]:
@@ -141,22 +150,27 @@ def _figure(
     A task that has a test split where the published figure is on validation holds those images as its test: see its `scored`.
     """
     task, metric = _task(column), of.get("metric", "balanced_accuracy")
-    split = "test" if of["alone"] and study.keys(f"probe/{task}/{protocol}/test/") else of["split"]
+    split = of["split"] or "val"
+    if of["alone"] and study.keys(f"probe/{task}/{protocol}/test/"):
+        split = "test"
     key = f"probe/{task}/{protocol}/{split}/{metric}"
-    values, variances = [], []
+    values, variances, unlike = [], [], {}
     for run, patches in runs:
         series = run.series.get(key)
         value = series.at(patches) if series else None
         if value is None:
             continue
         values.append(value)
+        unlike |= dict.fromkeys(deviations(run, patches, task, protocol, of))
         of_probe = records.read_own_runs(run.folder, patches, key)
         if of_probe is not None and len(of_probe) > 1:
             variances.append(float(np.var(of_probe, ddof=1)))
     if not values:
         return None, 0
-    marks = BEST * (split == "val") + OTHER * (split != of["split"]) + LEAKED * leaked(study, key, arm)
-    return Figure(float(np.mean(values)), float(np.mean(variances) ** 0.5) if variances else None, marks), len(values)
+    marks = BEST * (split == "val") + OTHER * (of["split"] not in (None, split))
+    marks += LEAKED * leaked(study, key, arm) + UNLIKE * bool(unlike)
+    sd = float(np.mean(variances) ** 0.5) if variances else None
+    return Figure(float(np.mean(values)), sd, marks, tuple(unlike)), len(values)
 
 
 def _notes(columns: Mapping[str, Any], lines: list[Line]) -> list[str]:
@@ -170,9 +184,24 @@ def _notes(columns: Mapping[str, Any], lines: list[Line]) -> list[str]:
         BEST: "on the images by which the probe's state was chosen (a best validation figure), which flatters, here and there alike.",
         OTHER: "on the published images, while the probe's state was chosen on others: lower than the published protocol gives.",
         LEAKED: "tested on what was trained on.",
+        UNKNOWN: "on which images, and by which the probe's state was chosen, is not published.",
     }
     notes += [f"{mark} {text}" for mark, text in said.items() if mark in marks]
+    notes += [f"{UNLIKE} not made as the published: {_unlike(columns, lines)}."] if UNLIKE in marks else []
     return notes + [f"{of['name']}: {of['note']}." for of in columns.values() if "note" in of]
+
+
+def _unlike(columns: Mapping[str, Any], lines: list[Line]) -> str:
+    """Each reason with the columns that it is of, and the arms where these are not all of ours."""
+    ours, found = [line for line in lines if line.arm is not None], {}
+    for line in ours:
+        for key, figure in line.figures.items():
+            for reason in figure.unlike:
+                names, arms = found.setdefault(reason, ({}, {}))
+                names[columns[key]["name"]] = arms[line.name] = None
+    every = {line.name for line in ours}
+    where = {reason: "" if {*arms} == every else f" (in {', '.join(arms)})" for reason, (_, arms) in found.items()}
+    return "; ".join(f"{', '.join(names)}: {reason}{where[reason]}" for reason, (names, _) in found.items())
 
 
 def _models(reading: Reading, arms: list[str]) -> list[str]:
@@ -193,8 +222,12 @@ def published_csv(found: Beside | None) -> str:
     lines = [
         {"row": line.name, "kind": "published" if line.arm is None else "ours", "protocol": line.protocol}
         | {"column": found.columns[key], "value": figure.value, "sd_over_probe_runs": figure.sd}
-        | {"seeds": line.seeds.get(key), "best_validation": BEST in figure.marks}
+        | {
+            "seeds": line.seeds.get(key),
+            "best_validation": "not published" if UNKNOWN in figure.marks else BEST in figure.marks,
+        }
         | {"other_choice": OTHER in figure.marks, "tested_on_training": LEAKED in figure.marks}
+        | {"unlike_published": "; ".join(figure.unlike)}
         for line in (found.lines if found else [])
         for key, figure in line.figures.items()
     ]
@@ -227,7 +260,8 @@ def published_latex(found: Beside | None) -> str:
     return "\n".join([*notes, *table, r"\bottomrule", r"\end{tabular}", ""])
 
 
-_TEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "*": "$^*$", "−": "$-$"}
+_TEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "*": "$^*$", "−": "$-$"}
+_TEX |= {"†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"$^\S$"}
 _TEX |= {sign: rf"\{sign}" for sign in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
 
 

@@ -1,6 +1,7 @@
 """Published figures beside a study's own: the right ones, marked, in every export, and in no statistic."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import yaml
 from fake_study import write_study
 
 from pathssl import records
+from pathssl.complaints import CONF
 from pathssl.report import published
 from pathssl.report.comparison import choose_reading
 from pathssl.report.page import write_report
@@ -125,3 +127,90 @@ def test_a_study_of_other_tasks_has_no_such_section(tmp_path):
         found(folder) is None and (report / "published.csv").read_text() == (report / "published.tex").read_text() == ""
     )
     assert "Beside what was published" not in (report / "index.html").read_text() + (report / "report.md").read_text()
+
+
+def settings(folder, arm, tasks=None, **config):
+    """Gives the runs of an arm these settings and tasks.json."""
+    for run in records.find_runs(folder / arm):
+        there = yaml.safe_load((run / "config.yaml").read_text())
+        (run / "config.yaml").write_text(yaml.safe_dump(there | config))
+        (run / "tasks.json").write_text(json.dumps(tasks or {}))
+
+
+def described(image_px=224, taken=False, **splits):
+    of = {name: {"samples": samples, "groups": None} for name, samples in splits.items()}
+    return {"images": {"image_px": image_px}, "splits": of, "val_taken_from_train": taken}
+
+
+def test_what_is_made_as_published_has_no_mark(folder):
+    blocks = {name: yaml.safe_load((CONF / "probe" / f"{name}.yaml").read_text()) for name in ("eva_2024", "seg_conv")}
+    same = {"bach": described(train=268, val=132), "pcam": described(train=262144, val=32768, test=32768)}
+    settings(folder, "model=a", same, probe=blocks, features={"pool": "cls", "block": None})
+    assert not any("§" in figure.marks for line in found(folder).lines for figure in line.figures.values())
+    held_back = {"bach": described(taken=True, train=214, val=54, test=132)}
+    settings(folder, "model=a", held_back, probe=blocks | {"where": "run"})
+    assert not any(note.startswith("§") for note in found(folder).notes)
+
+
+def test_another_dataset_size_image_feature_or_protocol_is_marked_with_its_reason(folder):
+    eva = {"steps": 500, "runs": 2, "lr": 0.01, "device": "cuda", "by_task": {"bach": {"patience": 5}}}
+    tasks = {"bach": described(112, train=20, val=10), "consep": described(train=27, val=14)}
+    probe = {"eva_2024": eva, "seg_conv": {"hidden": 32}}
+    settings(folder, "model=a", tasks, probe=probe, features={"pool": "cls_mean", "block": 3})
+    line = next(line for line in found(folder).lines if line.arm == "model=a")
+    assert line.figures["bach_val"].unlike == (
+        "20 / 10 samples, not 268 / 132",
+        "images at 112 px, not 224",
+        "features.pool cls_mean, not cls",
+        "features.block 3, not the last",
+        "eva_2024.steps 500, not 12500",
+        "eva_2024.patience 5, not 400",
+        "eva_2024.runs 2, not 5",
+    )
+    assert line.figures["consep_val"].unlike == ("features.block 3, not the last", "seg_conv.hidden 32, not 64")
+    assert str(line.figures["bach_val"]).endswith("*§")
+    (note,) = [note for note in found(folder).notes if note.startswith("§")]
+    assert "BACH: 20 / 10 samples, not 268 / 132 (in model=a)" in note
+    report = write_report(folder).parent
+    for name in ("index.html", "report.md"):
+        assert note in (report / name).read_text()
+    assert r"$^*$$^\S$" in (report / "published.tex").read_text()
+    rows = csv.DictReader((report / "published.csv").open())
+    assert any("images at 112 px" in row["unlike_published"] for row in rows if row["kind"] == "ours")
+
+
+def test_what_a_task_was_probed_with_later_counts_and_not_the_runs_config(folder):
+    settings(folder, "model=a", probe={"eva_2024": {"steps": 12500}})
+    made = {
+        "task": {"image_px": 96, "counts": None},
+        "features": {"pool": "cls"},
+        "protocols": {"eva_2024": {"steps": 7}},
+    }
+    for run in records.find_runs(folder / "model=a"):
+        results = {"eva_2024/val/balanced_accuracy": 0.7}
+        records.write_probe(run, step=200, patches_seen=200 * 64, task="bach", results=results, made_with=made)
+    line = next(line for line in found(folder).lines if line.arm == "model=a")
+    reasons = ("samples that were not counted", "images at 96 px, not 224", "eva_2024.steps 7, not 12500")
+    assert line.figures["bach_val"].unlike == reasons
+
+
+def test_the_published_tp53_is_of_slides_that_were_trained_on_and_its_split_is_not_known(folder):
+    of_arm(
+        folder, "model=a", {"eva_2024/test/balanced_accuracy": 0.7, "eva_2024/val/balanced_accuracy": 0.8}, task="tp53"
+    )
+    lines = {line.name: line for line in found(folder).lines if "tp53_test" in line.figures}
+    assert str(lines["kaiko L/14"].figures["tp53_test"]) == "0.656?‡"
+    assert str(lines["model=a"].figures["tp53_test"]) == "0.700"
+    assert "? on which images, and by which the probe's state was chosen, is not published." in found(folder).notes
+    assert "‡ tested on what was trained on." in found(folder).notes
+    rows = list(csv.DictReader((write_report(folder).parent / "published.csv").open()))
+    row = next(row for row in rows if (row["row"], row["column"]) == ("kaiko L/14", "TP53"))
+    assert (row["best_validation"], row["tested_on_training"]) == ("not published", "True")
+
+
+def test_the_published_counts_are_those_of_the_tasks():
+    for column, of in yaml.safe_load(published._FIGURES.read_text())["columns"].items():
+        if "counts" in of:
+            counts = yaml.safe_load((CONF / "task" / f"{column.rpartition('_')[0]}.yaml").read_text())["counts"]
+            sums = [sum(count.values()) if isinstance(count, dict) else count for count in counts.values()]
+            assert list(of["counts"].values()) == sums
