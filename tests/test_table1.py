@@ -8,16 +8,21 @@ import pytest
 import torch
 import yaml
 from hydra import compose, initialize_config_dir
+from miniatures_consep import consep
 from miniatures_pcam import pcam
+from miniatures_tp53 import tcga, write_labels
 from omegaconf import OmegaConf
 from programs import pathssl, train
 
+from pathssl import sources
 from pathssl.complaints import CONF
+from pathssl.errors import UserError
 from pathssl.models.encoder import create_encoder
 from pathssl.records import find_runs, read_config, read_status
 
 ROWS = sorted(path.stem for path in (CONF / "table1").glob("*.yaml"))
 TRAINED = [row for row in ROWS if row.startswith("kaiko")]
+TASKS = ("bach", "crc", "mhist", "pcam", "consep", "tp53")
 PUBLISHED = yaml.safe_load((CONF.parent / "pathssl" / "report" / "published_table1.yaml").read_text())["rows"]
 
 
@@ -85,33 +90,63 @@ def test_the_other_study_takes_released_weights_into_the_same_table():
     assert config["init"]["name"] == name and config["model"]["name"] == "vit_small_patch16_224"
 
 
+def test_without_datasets_each_is_asked_for_and_nothing_starts(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATHSSL_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.setenv("PATHSSL_TCGA", str(tmp_path / "tcga"))
+    with pytest.raises(UserError, match="6 of 6 tasks cannot be read") as error:
+        sources.check_tasks(composed("experiment=table1", "scale=tiny", f"output_dir={tmp_path}"))
+    assert all(f"\n  {name}: " in str(error.value) for name in TASKS) and not [*tmp_path.iterdir()]
+
+
 @pytest.mark.slow
 def test_a_small_one_runs_from_the_command_to_the_table(small, tmp_path, monkeypatch):
+    """All five models and all six datasets, in miniature; one step of training, and a few of each protocol."""
     monkeypatch.setenv("PATHSSL_DATASETS", str(tmp_path / "datasets"))
+    monkeypatch.setenv("PATHSSL_TCGA", str(tmp_path / "tcga"))
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    miniatures.mhist(tmp_path / "datasets" / "mhist")
-    pcam(tmp_path / "datasets" / "pcam")
-    line = ["experiment=table1", "scale=tiny", "hydra/launcher=local", "task=[mhist,pcam]", "probe=[eva_2024,eva]"]
+    datasets = tmp_path / "datasets"
+    miniatures.bach(datasets / "bach", size=(64, 48))
+    miniatures.crc(datasets / "crc", train=(2,) * 9, val=(1,) * 9)
+    miniatures.mhist(datasets / "mhist")
+    pcam(datasets / "pcam")
+    consep(datasets / "consep")
+    cases = tcga(tmp_path / "tcga", cases=6, size=256)
+    rows = [(case, "wm"[k % 2], ("train", "val", "test")[k // 2]) for k, case in enumerate(cases)]
+    write_labels(datasets / "tp53" / "labels.csv", rows, header="case,label,split")
+    line = ["experiment=table1", "scale=tiny", "hydra/launcher=local", "++model.args.depth=1"]
     line += [o for o in small if o.startswith(("data.cohort", "cache_dir", "output_dir"))]
-    line += ["unsupervised.patches=384", "robustness.stain=[]", "train.checkpoint_every=1"]
-    line += [f"probe.{name}.{setting}" for name in ("eva", "eva_2024") for setting in ("steps=20", "runs=2")]
-    line += [f"task.{name}.{setting}" for name in ("mhist", "pcam") for setting in ("counts=null", "image_px=112")]
+    line += ["robustness.stain=[]", "train.checkpoint_every=1", "leakage.patches=0"]
+    line += [f"probe.{name}.{setting}" for name in ("eva", "eva_2024", "seg_conv") for setting in ("steps=5", "runs=2")]
+    line += ["probe.seg_conv.checks=1", "probe.seg_conv.hidden=8", "probe.seg_conv.batch_size=8"]
+    line += [f"task.{name}.image_px=112" for name in TASKS] + ["task.consep.crop_px=50"]
+    line += [f"task.{name}.counts=null" for name in TASKS if name != "tp53"] + ["task.tp53.patches=2"]
     for rows in (
-        ["table1=kaiko_vits8,kaiko_vitl14", "train.patches=96"],
-        ["table1=random_vits16,imagenet_vits16", "resolution.global_px=32", "resolution.local_px=16"],
+        [f"table1={','.join(TRAINED)}", "train.patches=48", "unsupervised.patches=192"],
+        [
+            "table1=random_vits16,imagenet_vits16",
+            "resolution.global_px=32",
+            "resolution.local_px=16",
+            "unsupervised.patches=384",
+        ],
     ):
         done = train(*line, *rows, "-m", cwd=tmp_path)
     study = tmp_path / "outputs" / "table1"
     finished = {
         read_config(run)["report"]["row"] for run in find_runs(study) if read_status(run)["state"] == "finished"
     }
-    assert finished == {"kaiko S/8", "kaiko L/14", "DINO S/16 random init"}, done.stdout + done.stderr
+    kaiko = {"kaiko S/16", "kaiko S/8", "kaiko B/16", "kaiko B/8", "kaiko L/14"}
+    assert finished == kaiko | {"DINO S/16 random init"}, done.stdout + done.stderr
     assert "the Hugging Face Hub cannot be reached" in done.stdout + done.stderr  # of imagenet_vits16
     done = pathssl("report", study, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     ours = [row for row in csv.DictReader((study / "report" / "published.csv").open()) if row["kind"] == "ours"]
     shown = {(row["protocol"], row["column"]) for row in ours}
-    assert shown == {(p, c) for p in ("eva_2024", "eva") for c in ("MHIST", "PCam val", "PCam test")}
-    assert len(ours) == 3 * 6 and all(0 <= float(row["value"]) <= 1 and row["sd_over_probe_runs"] for row in ours)
+    columns = {"BACH", "CRC", "MHIST", "PCam val", "PCam test", "TP53"}
+    assert shown == {("eva_2024, seg_conv", c) for c in columns | {"CoNSeP"}} | {("eva", c) for c in columns}
+    assert len(ours) == 6 * 13 and all(0 <= float(row["value"]) <= 1 for row in ours)
+    assert all(row["sd_over_probe_runs"] for row in ours if row["column"] != "CoNSeP")
+    assert all("images at 112 px, not 224" in row["unlike_published"] for row in ours)
+    assert not any("268 / 132" in row["unlike_published"] for row in ours)  # BACH has all its files
     page = (study / "report" / "index.html").read_text()
     assert page.index("kaiko S/8") < page.index("kaiko B/16") and "0.832 ± 0.006*" in page and "Seen at" in page
+    assert "| kaiko S/8 | published |" in done.stdout and "0.621?‡" in done.stdout

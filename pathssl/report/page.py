@@ -57,6 +57,7 @@ def write_report(folder: Path) -> Path:
     more = {"published": published_beside(study, reading), "tasks": task_rows(study)}
     write_atomic(target / "published.csv", published_csv(more["published"]))
     write_atomic(target / "published.tex", published_latex(more["published"]))
+    write_atomic(target / "published.md", published_markdown(more["published"]))
     write_atomic(target / "tasks.csv", exports.csv_text(more["tasks"]))
     text = exports.markdown(study, reading, comparisons, answers, gain, slides, nulls)
     text += published_markdown(more["published"]) + tasks_markdown(more["tasks"])

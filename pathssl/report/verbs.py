@@ -15,7 +15,7 @@ def add_report_verbs(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _add_report(add: Callable[..., argparse.ArgumentParser]) -> None:
-    help_ = "compare the arms of a study: one HTML page, CSV and Markdown under FOLDER/report"
+    help_ = "compare the arms of a study: one HTML page, CSV and Markdown under FOLDER/report; prints where, and what is published beside"
     parser = add("report", help_, "report outputs/demo", _report)
     parser.add_argument("folder", type=Path, help="a study's folder, such as outputs/demo")
 
@@ -24,7 +24,8 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
     from pathssl.report.page import write_report
 
     page = write_report(options.folder)
-    return {"text": str(page), "page": str(page)}
+    published = page.with_name("published.md").read_text().rstrip()
+    return {"text": f"{page}\n\n{published}" if published else str(page), "page": str(page)}
 
 
 def _add_compare(add: Callable[..., argparse.ArgumentParser]) -> None:

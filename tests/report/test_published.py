@@ -9,6 +9,7 @@ import yaml
 from fake_study import write_study
 
 from pathssl import records
+from pathssl.cli import main
 from pathssl.complaints import CONF
 from pathssl.report import published
 from pathssl.report.comparison import choose_reading
@@ -107,25 +108,31 @@ def test_a_task_whose_published_validation_is_held_back_is_said_to_be_so(folder)
     assert any(note.startswith("† on the published images") for note in found(folder).notes)
 
 
-def test_every_export_has_them_and_no_statistic(folder):
+def test_every_export_has_them_and_no_statistic(folder, capsys):
     report = write_report(folder).parent
     page, text, tex = ((report / name).read_text() for name in ("index.html", "report.md", "published.tex"))
     rows = list(csv.DictReader((report / "published.csv").open()))
     assert {row["kind"] for row in rows} == {"published", "ours"} and len(rows) == (12 * 3 + 2) + 7
     for shown, sign in ((page, "0.865 ± 0.019*"), (text, r"0.865 ± 0.019\*"), (tex, r"0.865 $\pm$ 0.019$^*$")):
         assert sign in shown and "arXiv 2404.15217" in shown and "which flatters" in shown
+    section = (report / "published.md").read_text()
+    assert section in text and section.startswith("## Beside what was published")
+    assert main(["report", str(folder)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.splitlines()[0] == str(report / "index.html") and section.rstrip() in printed
     assert "<script>" not in page and r"model=b\_\&\_<script>" in tex
     for name in ("arms.csv", "runs.csv", "nulls.csv"):
         assert "kaiko" not in (report / name).read_text()
     assert "0.865" not in (report / "arms.csv").read_text()
 
 
-def test_a_study_of_other_tasks_has_no_such_section(tmp_path):
+def test_a_study_of_other_tasks_has_no_such_section(tmp_path, capsys):
     folder = write_study(tmp_path / "mine", {"model=a": 0.0}, seeds=1)
     report = write_report(folder).parent
     assert (
         found(folder) is None and (report / "published.csv").read_text() == (report / "published.tex").read_text() == ""
     )
+    assert main(["report", str(folder)]) == 0 and capsys.readouterr().out == f"{report / 'index.html'}\n"
     assert "Beside what was published" not in (report / "index.html").read_text() + (report / "report.md").read_text()
 
 
