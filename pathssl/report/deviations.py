@@ -78,8 +78,9 @@ def _of_protocol(task: str, protocol: str, settings: Mapping[str, Any]) -> Itera
         return
     ours, theirs = _of_task(settings, task), _of_task(standard, task)
     for key in theirs:
-        if key in ours and key not in _HOW and ours[key] != theirs[key]:
-            yield f"{protocol}.{key} {ours[key]}, not {theirs[key]}"
+        said = ours.get(key, "not said")  # by a run of before there was this setting
+        if key not in _HOW and said != theirs[key]:
+            yield f"{protocol}.{key} {said}, not {theirs[key]}"
 
 
 def _of_task(block: Mapping[str, Any], task: str) -> dict[str, Any]:

@@ -149,8 +149,12 @@ def described(image_px=224, taken=False, **splits):
     return {"images": {"image_px": image_px}, "splits": of, "val_taken_from_train": taken}
 
 
+def block(protocol, **changes):
+    return yaml.safe_load((CONF / "probe" / f"{protocol}.yaml").read_text()) | changes
+
+
 def test_what_is_made_as_published_has_no_mark(folder):
-    blocks = {name: yaml.safe_load((CONF / "probe" / f"{name}.yaml").read_text()) for name in ("eva_2024", "seg_conv")}
+    blocks = {name: block(name) for name in ("eva_2024", "seg_conv", "eva")}
     same = {"bach": described(train=268, val=132), "pcam": described(train=262144, val=32768, test=32768)}
     settings(folder, "model=a", same, probe=blocks, features={"pool": "cls", "block": None})
     assert not any("§" in figure.marks for line in found(folder).lines for figure in line.figures.values())
@@ -160,9 +164,10 @@ def test_what_is_made_as_published_has_no_mark(folder):
 
 
 def test_another_dataset_size_image_feature_or_protocol_is_marked_with_its_reason(folder):
-    eva = {"steps": 500, "runs": 2, "lr": 0.01, "device": "cuda", "by_task": {"bach": {"patience": 5}}}
+    eva = block("eva_2024", steps=500, runs=2, device="cuda", by_task={"bach": {"patience": 5}})
+    del eva["momentum"]
     tasks = {"bach": described(112, train=20, val=10), "consep": described(train=27, val=14)}
-    probe = {"eva_2024": eva, "seg_conv": {"hidden": 32}}
+    probe = {"eva_2024": eva, "seg_conv": block("seg_conv", hidden=32)}
     settings(folder, "model=a", tasks, probe=probe, features={"pool": "cls_mean", "block": 3})
     line = next(line for line in found(folder).lines if line.arm == "model=a")
     assert line.figures["bach_val"].unlike == (
@@ -170,6 +175,7 @@ def test_another_dataset_size_image_feature_or_protocol_is_marked_with_its_reaso
         "images at 112 px, not 224",
         "features.pool cls_mean, not cls",
         "features.block 3, not the last",
+        "eva_2024.momentum not said, not 0.9",
         "eva_2024.steps 500, not 12500",
         "eva_2024.patience 5, not 400",
         "eva_2024.runs 2, not 5",
@@ -187,11 +193,11 @@ def test_another_dataset_size_image_feature_or_protocol_is_marked_with_its_reaso
 
 
 def test_what_a_task_was_probed_with_later_counts_and_not_the_runs_config(folder):
-    settings(folder, "model=a", probe={"eva_2024": {"steps": 12500}})
+    settings(folder, "model=a", probe={"eva_2024": block("eva_2024")})
     made = {
         "task": {"image_px": 96, "counts": None},
         "features": {"pool": "cls"},
-        "protocols": {"eva_2024": {"steps": 7}},
+        "protocols": {"eva_2024": block("eva_2024", steps=7)},
     }
     for run in records.find_runs(folder / "model=a"):
         results = {"eva_2024/val/balanced_accuracy": 0.7}
