@@ -322,7 +322,8 @@ def checkout(tmp_path):
     """A copy of the repository, in which studies can be written."""
     for name in ("pathssl", "hydra_plugins", "conf", "experiments"):
         shutil.copytree(ROOT / name, tmp_path / "pathssl" / name, symlinks=True)
-    shutil.copy(ROOT / "train.py", tmp_path / "pathssl")
+    for name in ("train.py", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, tmp_path / "pathssl")
     return tmp_path / "pathssl"
 
 
@@ -354,6 +355,9 @@ def test_the_first_study_can_be_walked(checkout, cohort):
         done = subprocess.run(
             [sys.executable, *words[1:]], cwd=checkout, env=settings, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        fine = (0, 1) if "doctor" in words else (0,)  # 1: something of this machine is broken, as it says
+        assert done.returncode in fine and "Traceback" not in done.stderr, (
+            f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
+        )
     report = (checkout / "outputs" / "teacher_here" / "report" / "report.md").read_text()
     assert "teacher=m0.996" in report and "names no baseline" not in report and "has no run here" not in report
