@@ -123,7 +123,7 @@ def test_a_small_one_runs_from_the_command_to_the_table(small, tmp_path, monkeyp
     for rows in (
         [f"table1={','.join(TRAINED)}", "train.patches=48", "unsupervised.patches=192"],
         [
-            "table1=random_vits16,imagenet_vits16",
+            "table1=random_vits16",
             "resolution.global_px=32",
             "resolution.local_px=16",
             "unsupervised.patches=384",
@@ -136,7 +136,6 @@ def test_a_small_one_runs_from_the_command_to_the_table(small, tmp_path, monkeyp
     }
     kaiko = {"kaiko S/16", "kaiko S/8", "kaiko B/16", "kaiko B/8", "kaiko L/14"}
     assert finished == kaiko | {"DINO S/16 random init"}, done.stdout + done.stderr
-    assert "the Hugging Face Hub cannot be reached" in done.stdout + done.stderr  # of imagenet_vits16
     done = pathssl("report", study, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     ours = [row for row in csv.DictReader((study / "report" / "published.csv").open()) if row["kind"] == "ours"]
