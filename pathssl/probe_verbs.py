@@ -48,6 +48,8 @@ def _probe(options: argparse.Namespace) -> dict[str, Any]:
     if options.held_out and not (files or published):
         raise UserError("--held-out is of weights: runs have these numbers in their metrics.jsonl.")
     config = compose(overrides) if overrides or files or published else None
+    if files and _by_name_alone(overrides):
+        config["model"]["args"] = {}
     cucim_first()
     from pathssl.probe_runs import flat, probe_runs, probe_timm, probe_weights
 
@@ -60,6 +62,14 @@ def _probe(options: argparse.Namespace) -> dict[str, Any]:
     new = sum(row["new"] for row in rows)
     lines.append(f"{new} of {len(rows)} were probed now.")
     return {"text": "\n".join(lines), "probed": rows}
+
+
+def _by_name_alone(overrides: Sequence[str]) -> bool:
+    """Whether a file's architecture is a name of timm's: then it has timm's own arguments, not those of the option that is the default."""
+    typed = [override.lstrip("+") for override in overrides]
+    return any(o.startswith("model.name=") for o in typed) and not any(
+        o.startswith(("model=", "model.args")) for o in typed
+    )
 
 
 def _probe_late(paths: Sequence[Path], overrides: Sequence[str], here: bool) -> dict[str, Any]:

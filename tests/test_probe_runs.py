@@ -167,6 +167,9 @@ def test_a_name_of_timms_has_the_numbers_of_its_weights_in_the_colours_of_its_tr
     config["model"] = {**config["model"], "name": "vit_tiny_patch16_224", "args": {}}
     config["augmentation"] |= {key: list(hub.pretrained_cfg[key]) for key in ("mean", "std")}
     assert said == {"text": said["text"], **probe_weights(tmp_path / "weights.safetensors", config)}
+    colours = [f"augmentation.{key}={list(hub.pretrained_cfg[key])}" for key in ("mean", "std")]
+    by_name = ["model.name=vit_tiny_patch16_224", *colours]  # with timm's arguments, not vit_nano's
+    assert answer(capsys, tmp_path / "weights.safetensors", *line, *by_name) == said
     assert (
         main(["probe", "timm:vit_small_patch16_224", *line]) == 2
         and "no usable pretrained weights" in capsys.readouterr().err
