@@ -85,8 +85,12 @@ def _index(options: argparse.Namespace) -> dict[str, Any]:
         f"{index.tissue_mm2.sum():.1f} mm2 of tissue; {len(quarantined)} quarantined."
     )
     text += "".join(f"\n  {path}: {reason}" for path, reason in quarantined)
+    if away := len(index.unreachable):
+        text += f"\n{plural(away, 'slide')} of these could not be reached just now: repeat the command when they can; no run starts before."
     return {
         "text": text,
+        "broken": bool(away),
+        "unreachable": [[str(path), reason] for path, reason in index.unreachable],
         "slides": slides,
         "cases": cases,
         "sites": sites,

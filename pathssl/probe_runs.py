@@ -80,6 +80,8 @@ def probe_weights(path: Path, config: Mapping[str, Any], *, held_out: bool = Fal
     _check(config, held_out)
     encoder = create_encoder(config["model"]["name"], dict(config["model"]["args"]))
     loaded = load_weights(encoder, path, strict=config["init"]["strict"])
+    colours = config["augmentation"]
+    log.info("Images are shown with mean %s and std %s: augmentation.mean and .std.", colours["mean"], colours["std"])
     log.log(logging.WARNING if loaded.gaps else logging.INFO, "%s", loaded)
     return _of_weights(encoder, config, config, held_out)
 

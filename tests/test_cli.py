@@ -8,6 +8,7 @@ from PIL import Image
 from programs import pathssl
 
 from pathssl.cli import main
+from pathssl.slides.slide_index import SlideIndex
 
 
 @pytest.mark.parametrize(
@@ -27,6 +28,20 @@ def test_index_lists_slides_and_quarantine_for_machines(cohort, tmp_path):
     assert answer["slides"] == 4 and answer["tissue_mm2"] > 0
     assert answer["text"].startswith("4 slides of 4 cases and 1 site, ")
     assert answer["quarantined"] == [["empty.tif", "the file is empty"]]
+
+
+def test_index_does_not_call_a_cohort_whole_while_a_server_is_away(small, monkeypatch, capsys):
+    monkeypatch.setattr(SlideIndex, "unreachable", [("a.svs", "it cannot be read now")])
+    assert main(["index", *small]) == 1
+    assert "1 slide of these could not be reached just now: repeat the command" in capsys.readouterr().out
+
+
+def test_an_mpp_in_another_unit_is_refused_at_once(cohort, tmp_path):
+    slide = next((cohort / "slides").glob("*.tif")).name
+    (tmp_path / "manifest.csv").write_text(f"slide,mpp\nslides/{slide},499\n")
+    more = [f"data.path={cohort}", f"data.manifest={tmp_path / 'manifest.csv'}"]
+    done = pathssl("index", "data=folder", *more, cwd=tmp_path)
+    assert done.returncode == 2 and "more than 100 um per pixel. Is it nm?" in done.stderr, done.stderr
 
 
 def test_gallery_draws_slides_patches_and_views(small, tmp_path):

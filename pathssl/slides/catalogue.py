@@ -204,6 +204,9 @@ def _split(row: dict[str, str], manifest: Path) -> str:
     return text
 
 
+_COARSEST = 100.0  # um per pixel: above it, another unit was meant
+
+
 def _number(
     row: dict[str, str], column: str, manifest: Path, *, default: float | None, zero: bool = False
 ) -> float | None:
@@ -219,5 +222,9 @@ def _number(
         least = "0 or more (0: never drawn)" if zero else "above 0 (um per px)"
         raise UserError(
             f"The manifest {manifest} gives {row['slide']} the {column} {text!r}: it must be a number {least}."
+        )
+    if column == "mpp" and value > _COARSEST:
+        raise UserError(
+            f"The manifest {manifest} gives {row['slide']} the mpp {text!r}: that is more than {_COARSEST:g} um per pixel. Is it nm?"
         )
     return value
