@@ -8,6 +8,7 @@ from typing import Any
 from torch import nn
 
 from pathssl.budget import check_budget
+from pathssl.complaints import task_options
 from pathssl.errors import UserError
 from pathssl.identity import flatten
 from pathssl.leakage import check_action, check_trained_on
@@ -63,7 +64,11 @@ def check(config: Mapping[str, Any]) -> None:
     if (where := config["probe"]["where"]) not in PROBED:
         raise UserError(f"probe.where={where} is not one of {', '.join(PROBED)}.")
     check_action(config["leakage"]["on_overlap"])
-    check_trained_on(config["leakage"]["trained_on"])
+    for name in check_trained_on(config["leakage"]["trained_on"]):
+        if name not in config["task"] and name not in (options := task_options()):
+            raise UserError(
+                f"leakage.trained_on names {name}, which is no task of this run and no option of `task`: {', '.join(options)}."
+            )
     check_budget(config["budget"]["max_gpu_hours"])
     check_slide_cache(config["slide_cache"]["gib"])
     minutes = config["checkpoint"]["state_every_min"]

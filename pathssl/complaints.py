@@ -96,3 +96,9 @@ def _collect(node: object, prefix: str, keys: set[str]) -> None:
             if key not in ("defaults", "hydra", "_target_"):
                 keys.add(f"{prefix}{key}")
                 _collect(value, f"{prefix}{key}.", keys)
+
+
+def task_options() -> list[str]:
+    """The options of `task` that are a task of their own name, and no list of several."""
+    files = sorted((CONF / "task").glob("*.yaml"))
+    return [file.stem for file in files if file.read_text().startswith(f"# @package task.{file.stem}\n")]

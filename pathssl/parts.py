@@ -14,7 +14,7 @@ from torch import nn
 
 from pathssl.augment import MultiCrop
 from pathssl.checks import check_patch_size
-from pathssl.complaints import CONF
+from pathssl.complaints import task_options
 from pathssl.errors import UserError
 from pathssl.make import make
 from pathssl.models.encoder import create_encoder
@@ -160,7 +160,7 @@ def _check_by_task(name: str, block: Mapping[str, Any], others: Any, tasks: Cont
     if not isinstance(others, Mapping):
         raise UserError(f"{where}={others}: give settings for tasks by their names, as in {{bach: {{KEY: VALUE}}}}.")
     for task, of_task in others.items():
-        if task not in tasks and task not in (options := _task_options()):
+        if task not in tasks and task not in (options := task_options()):
             raise UserError(
                 f"{where}.{task}: there is no such task among those of this run and the options of `task`: {', '.join(options)}."
             )
@@ -170,12 +170,6 @@ def _check_by_task(name: str, block: Mapping[str, Any], others: Any, tasks: Cont
             raise UserError(
                 f"{where}.{task}: {', '.join(wrong)} is no setting of {name}, which has {', '.join(known)}."
             )
-
-
-def _task_options() -> list[str]:
-    """The options of `task` that are a task of their own name, and no list of several."""
-    files = sorted((CONF / "task").glob("*.yaml"))
-    return [file.stem for file in files if file.read_text().startswith(f"# @package task.{file.stem}\n")]
 
 
 def step(

@@ -54,3 +54,5 @@ def test_what_published_weights_were_trained_on_counts_as_found(small, tmp_path)
         guard_probe(tmp_path, config, compose(small), "synthetic", tasks["synthetic"])
     with pytest.raises(UserError, match="names of tasks"):
         check(compose([*small, "leakage.trained_on=tp53"]))
+    with pytest.raises(UserError, match=r"leakage\.trained_on names crcc, which is no task of this run"):
+        check(compose([*small, "leakage.trained_on=[crcc]"]))
