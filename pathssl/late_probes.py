@@ -17,7 +17,7 @@ from pathssl.errors import UserError
 from pathssl.export import load_teacher
 from pathssl.files import NO_LOCKS, locked, write_atomic
 from pathssl.probe_process import ENDING, unprobed
-from pathssl.records import read_status, write_probe
+from pathssl.records import read_status, token_picture_of, write_probe
 from pathssl.replay import config_of
 from pathssl.run import build_recipe
 from pathssl.training.checkpoints import TEACHER, Checkpoints
@@ -77,6 +77,7 @@ def _probe_all(run: Path, config: Mapping[str, Any]) -> list[int]:
         for task, result in outcome.tasks.items():
             kept = {"results": result.results, "predictions": result.predictions, "made_with": result.made_with}
             write_probe(run, **place, task=task, **kept)
+        probes.draw(token_picture_of(run), encoder, device=device)
         unsupervised = {
             key.split("/", 1)[1]: value for key, value in outcome.metrics.items() if key.startswith("unsupervised/")
         }

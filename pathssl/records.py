@@ -231,6 +231,20 @@ def read_coverage(run: Path) -> dict | None:
     return read_json(Path(run) / "coverage.json")
 
 
+# ---- compute.json
+
+
+def write_compute(run: Path, *, flops_per_patch: int, processes: int) -> None:
+    """Replaces compute.json: what a patch of training costs, and how many processes (with a device each) share the work."""
+    content = {"flops_per_patch": flops_per_patch, "processes": processes}
+    write_atomic(Path(run) / "compute.json", json.dumps(content, indent=1) + "\n")
+
+
+def read_compute(run: Path) -> dict | None:
+    """What `write_compute` wrote last; None in runs from before there was such a file."""
+    return read_json(Path(run) / "compute.json")
+
+
 # ---- leakage.json
 
 LEAKS = "leakage.json"
@@ -301,6 +315,11 @@ def write_probe(
     content["results"] = {key: _plain(value) for key, value in results.items()}
     write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
     return path
+
+
+def token_picture_of(run: Path) -> Path:
+    """Where the picture of the last probed checkpoint's patch tokens is."""
+    return Path(run) / "pictures" / "tokens.png"
 
 
 def read_probes(run: Path, *, last: bool = False) -> list[dict]:

@@ -17,6 +17,7 @@ from torch import nn
 from pathssl import distributed, parts, sources
 from pathssl.augment import MultiCrop
 from pathssl.checks import check, check_held_out, check_passes, check_probed
+from pathssl.compute import flops_a_patch
 from pathssl.determinism import deterministic
 from pathssl.distributed import ElsewhereError, check_batch, exit_code, from_main, is_main, main_first, world_size
 from pathssl.environment import describe_environment
@@ -29,7 +30,7 @@ from pathssl.lifecycle import Failed, Sent, Status, log_file
 from pathssl.make import make
 from pathssl.probe_process import say_where, start_probes
 from pathssl.probes.task import Task
-from pathssl.records import read_json, read_status, write_tasks
+from pathssl.records import read_json, read_status, write_compute, write_tasks
 from pathssl.training.interrupt import Interrupted
 from pathssl.training.journal import Journal
 from pathssl.training.optimiser import learning_rate, teacher_momentum
@@ -125,6 +126,7 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
         if is_main():
             write_atomic(folder / "config.yaml", text)
             write_atomic(folder / "environment.json", _json(describe_environment() | {"processes": world_size()}))
+            write_compute(folder, flops_per_patch=flops_a_patch(config), processes=world_size())
             write_atomic(folder / "data.json", _json(data.describe()))
             write_tasks(folder, {name: task.describe() for name, task in tasks.items()})
             if leaks is not None:

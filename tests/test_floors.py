@@ -33,6 +33,7 @@ FLOORS = {
     **dict.fromkeys(
         [
             "identity",
+            "compute",
             "checks",
             "make",
             "sources",

@@ -6,24 +6,22 @@ from typing import Any
 
 import torch
 
-from pathssl.checks import check_patch_size
-from pathssl.flops import counted, peak
+from pathssl.compute import flops_a_patch, shape_of
+from pathssl.flops import peak
 from pathssl.launch.earlier import Hardware
 from pathssl.launch.ranges import Range
-from pathssl.models.encoder import create_encoder
 from pathssl.report.words import plural
 
 ASSUMED_GPU = "A100"
 # Of a device's arithmetic, what training a ViT puts to use: most, the usual and least.
 _UTILISATION = (0.5, 0.3, 0.1)
 _LEAST_S = 0.01  # starting the kernels of the smallest of models
-_BACKWARD = 2  # times the forward pass
 _MOMENTS = 2  # that Adam keeps of each parameter
 
 
 def seconds_a_step(config: Mapping[str, Any], hardware: Hardware) -> tuple[Range, str]:
     """From the operations of the encoders alone; heads and reading come on top."""
-    flops = config["batch"]["size"] * _flops_a_patch(config) / hardware.processes
+    flops = config["batch"]["size"] * flops_a_patch(config) / hardware.processes
     if hardware.gpu:
         name = hardware.name or ASSUMED_GPU
         rate, of = peak(name) or peak(ASSUMED_GPU), name if peak(name) else f"{name}, taken for an {ASSUMED_GPU}"
@@ -39,30 +37,11 @@ def seconds_a_step(config: Mapping[str, Any], hardware: Hardware) -> tuple[Range
 
 def bytes_on_disk(config: Mapping[str, Any]) -> tuple[tuple[int, int], str]:
     """Of a teacher's file and of a training state, without the heads."""
-    parameters = sum(p.numel() for p in _encoder(config).parameters())
+    parameters = sum(p.numel() for p in shape_of(config).parameters())
     return (
         4 * parameters,
         4 * parameters * (2 + _MOMENTS),
     ), "a guess: parameters of the encoders and of Adam, without the heads"
-
-
-def _encoder(config: Mapping[str, Any]) -> torch.nn.Module:
-    model = config["model"]
-    with torch.device("meta"):
-        return create_encoder(model["name"], dict(model["args"]), model["drop_path"])
-
-
-def _flops_a_patch(config: Mapping[str, Any]) -> int:
-    """The student sees all views of a patch, forward and backward; the teacher the global ones, forward."""
-    encoder, views = _encoder(config), config["augmentation"]
-    encoder.eval()
-    check_patch_size(encoder, config)
-    forward = {
-        px: counted(lambda px=px: encoder(torch.empty(1, 3, px, px, device="meta")))
-        for px in (views["global_px"], views["local_px"])
-    }
-    student = 2 * forward[views["global_px"]] + views["local_crops"] * forward[views["local_px"]]
-    return (1 + _BACKWARD) * student + 2 * forward[views["global_px"]]
 
 
 def _cpu_rate(threads: int) -> float:

@@ -3,8 +3,10 @@
 Axes: N samples, D features; H, W pixels, C colours.
 """
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from torch import nn
 
 from pathssl.errors import UserError
+from pathssl.files import write_atomic
 from pathssl.metrics import odcorr, rankme
 from pathssl.probes.cache import VERSION, FeatureCache, key_of, weights_hash
 from pathssl.probes.embedding import embedded
@@ -28,6 +31,7 @@ from pathssl.probes.site import SiteTest
 from pathssl.probes.slide_level.bags import BagTask
 from pathssl.probes.stain_shifts import Measure, StainShifts
 from pathssl.probes.task import Task
+from pathssl.probes.token_picture import token_picture
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,15 @@ class Probes:
         if self.held_out_NHWC is not None:
             metrics |= self._unsupervised(lambda batches: self._extract(encoder, batches, device))
         return ProbeOutcome(metrics, outcomes)
+
+    def draw(self, path: Path, encoder: nn.Module, *, device: torch.device | str) -> None:
+        """Writes a picture of the encoder's patch tokens of the first held-out patches to `path`; without such patches nothing."""
+        if self.held_out_NHWC is None:
+            return
+        picture = token_picture(encoder, self.held_out_NHWC, device=device, mean=self.mean, std=self.std)
+        buffer = io.BytesIO()
+        picture.save(buffer, "PNG")
+        write_atomic(path, buffer.getvalue())
 
     def _classify(
         self, encoder: nn.Module, name: str, task: Task, device: torch.device | str, nulls: Nulls

@@ -10,7 +10,7 @@ from torch import nn
 
 from pathssl.distributed import from_main, is_main
 from pathssl.probes.evaluate import Probes
-from pathssl.records import metric_key, read_json, read_metrics, write_probe
+from pathssl.records import metric_key, read_json, read_metrics, token_picture_of, write_probe
 from pathssl.training.sentinels import Collapsed, Sentinels
 from pathssl.training.tracking import Tracker
 
@@ -92,6 +92,7 @@ class Journal:
                 predictions=result.predictions,
                 made_with=result.made_with,
             )
+        self.probes.draw(token_picture_of(self.run), encoder, device=self.device)
         for key, value in outcome.metrics.items():
             if key.endswith(("test/balanced_accuracy", "test/dice")) or key.startswith("unsupervised/"):
                 log.info("step %6d  %s %.3f", step, key, value)

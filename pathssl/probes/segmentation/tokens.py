@@ -42,7 +42,7 @@ def encoder_tokens(
             raise UserError(
                 f"{task.source}: image_px={task.image_px} is not a multiple of the encoder's patches of {patch_px} px."
             )
-    maps = _FlatTokens(encoder, block)
+    maps = FlatTokens(encoder, block)
     tokens: np.ndarray | None = None
     end = 0
     for batch_BHWC in task.batches(batch_size):
@@ -66,7 +66,7 @@ def colour_tokens(task: SegmentationTask, batch_size: int, grid: tuple[int, int]
     return tokens
 
 
-class _FlatTokens(nn.Module):
+class FlatTokens(nn.Module):
     """(B, h * w * D), as `extract` wants features; `shape` is (h, w, D)."""
 
     def __init__(self, encoder: nn.Module, block: int | None):
