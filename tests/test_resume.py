@@ -119,14 +119,15 @@ def test_a_run_moves_from_one_process_to_two_and_back(small, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_run_survives_a_hundred_kills_and_no_checkpoint_is_ever_half(small, tmp_path):
-    program = Path(__file__).with_name("hundred_kills.py")
+def test_a_run_survives_many_kills_and_no_checkpoint_is_ever_half(small, tmp_path):
+    kills = int(os.environ.get("PATHSSL_KILLS", "40"))  # a hundred, now and then: they take minutes
+    program = Path(__file__).with_name("many_kills.py")
     quick = ["probe=[knn]", "train.patches=96", "train.checkpoint_every=0.17"]
-    line = [sys.executable, str(program), str(tmp_path), "100", *small, *DINO, *quick]
+    line = [sys.executable, str(program), str(tmp_path), str(kills), *small, *DINO, *quick]
     done = subprocess.run(line, capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert done.returncode == 0, done.stderr
     account = json.loads(done.stdout)
     assert account["wrong"] == []
-    assert len(account["kills"]) == 100 and account["runs"] >= 10
-    assert sum(kill["in_save"] for kill in account["kills"]) >= 10
+    assert len(account["kills"]) == kills and account["runs"] >= kills // 10
+    assert sum(kill["in_save"] for kill in account["kills"]) >= kills // 10
     assert len({kill["saved"] for kill in account["kills"]}) >= 5  # all over the run

@@ -1,4 +1,4 @@
-"""Lives of small runs, forked from a process that has imported everything, and killed: `hundred_kills.py FOLDER KILLS OVERRIDES...`
+"""Lives of small runs, forked from a process that has imported everything, and killed: `many_kills.py FOLDER KILLS OVERRIDES...`
 
 Prints, as JSON, how many runs there were, what each kill hit, and what was found wrong.
 """
