@@ -47,6 +47,22 @@ def test_every_pip_line_of_environment_yml_says_why():
             assert re.search(r"  # \S+", line), f"no reason: {line}"
 
 
+def test_what_tests_and_notebooks_need_is_pinned_in_both():
+    extra = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["dev"]
+    names = {re.match(r"[\w.-]+", line)[0].lower() for line in extra}
+    assert names <= set(_constraints())
+    assert names <= {re.match(r"[\w.-]+", line)[0].lower() for line in _pip_lines()}
+
+
+def test_the_citation_is_of_this_version_and_licence():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    readme = (ROOT / "README.md").read_text()
+    assert {"cff-version", "message", "title", "authors"} <= cited.keys()  # those that the format asks for
+    assert (cited["version"], cited["license"]) == (project["version"], project["license"])
+    assert f"title   = {{{cited['title']}}}" in readme and f"version = {{{cited['version']}}}" in readme
+
+
 def test_make_help_lists_every_target():
     listed = subprocess.run(["make", "-s", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert {line.split()[0] for line in listed.splitlines()} == {"help", "env", "demo", "test", "test-slow", "lint"}
