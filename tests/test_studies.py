@@ -1,6 +1,7 @@
 """The arms of every study compose at both scales, can be built, and differ in what the study varies and in nothing else."""
 
 import re
+import shlex
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 import yaml
 from conftest import COHORT
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 from safetensors.torch import save_file
 
@@ -18,7 +19,7 @@ from pathssl import parts, sources
 from pathssl.augment import MultiCrop
 from pathssl.checks import check, check_held_out, check_passes, check_patch_size, check_probed
 from pathssl.complaints import CONF
-from pathssl.identity import flatten
+from pathssl.identity import arm_name, flatten, run_folder
 from pathssl.launch.grid import read_grid
 from pathssl.make import make
 from pathssl.models.encoder import create_encoder
@@ -27,7 +28,7 @@ from pathssl.run import derived
 EXPERIMENTS = CONF.parent / "experiments"
 STUDIES = sorted(path.stem for path in EXPERIMENTS.glob("*.yaml") if not path.stem.startswith("table1"))
 SCALES = {"tiny": [], "paper": ["data=tcga_20x", "task=[quick]"]}  # as their commands say
-SMALL = [f"{place}.cohort.{key}={value}" for place in ("data", "task.synthetic") for key, value in COHORT.items()]
+SCANNED_40X = {"mpp": 0.25, "slide_px": 2048, "cases": 2, "sites": 1, "labelled_cases": 3, "patches_per_class": 1}
 
 # What the arms differ in, as found by hand; by scale where that is not the same.
 TERMS = ("horizontal_flip", "vertical_flip", "turn", "hed", "jitter", "grey", "blur", "solarise")
@@ -86,13 +87,13 @@ def jobs(study: str, scale: str) -> dict[str, list[str]]:
 
 
 @cache
-def arms(study: str, scale: str, *more: str) -> dict[str, OmegaConf]:
+def arms(study: str, scale: str) -> dict[str, DictConfig]:
     by_arm = jobs(study, scale)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        return {arm: compose("config", [*overrides, *more]) for arm, overrides in by_arm.items()}
+        return {arm: compose("config", overrides) for arm, overrides in by_arm.items()}
 
 
-def plain(config: OmegaConf) -> dict:
+def plain(config: DictConfig) -> dict:
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
 
 
@@ -142,12 +143,11 @@ def test_every_arm_can_be_built_at_scale_paper(study):
 @pytest.mark.parametrize("study", STUDIES)
 def test_every_arm_can_begin_at_scale_tiny(study, cohort, tmp_path):
     """On a small cohort: its slides, its first patches, the model and its views."""
-    more = [*SMALL, f"cache_dir={cohort.parent / 'cache'}", f"output_dir={tmp_path}"]
-    more += ["data.cohort.mpp=0.25", "data.cohort.slide_px=2048", "data.cohort.cases=2"] * (study == "magnification")
-    for arm, composed in arms(study, "tiny", *more).items():
-        config = plain(composed)
+    for arm, composed in arms(study, "tiny").items():
+        config = plain(composed) | {"cache_dir": str(cohort.parent / "cache")}
+        config["data"]["cohort"] |= COHORT | (SCANNED_40X if study == "magnification" else {})
         if path := config["init"]["path"]:
-            write_weights(config, path)
+            config["init"]["path"] = write_weights(config, tmp_path / path)
         objective = parts.objective(config)
         config = checked(config, objective.student.encoder)
         data = sources.Data(config)
@@ -158,10 +158,23 @@ def test_every_arm_can_begin_at_scale_tiny(study, cohort, tmp_path):
         assert len(views) and patches.pixels.shape[1] == config["resolution"]["patch_px"], arm
 
 
-def write_weights(config: dict, path: str) -> None:
-    """As a run exports them, of the same model."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
+def write_weights(config: dict, path: Path) -> str:
+    """The file, as a run leaves it, of the same model."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     save_file(create_encoder(config["model"]["name"], config["model"]["args"]).state_dict(), path)
+    return str(path)
+
+
+def test_the_initial_weights_of_scale_tiny_are_where_the_command_beside_them_leaves_them():
+    text = (CONF / "init" / "other_cohort.yaml").read_text()
+    (command,) = re.findall(r"python train.py (.*'task=\[\]')", text)
+    assert f"python train.py {command} && " in (EXPERIMENTS / "initialisation.yaml").read_text()
+    typed = shlex.split(command)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        made, taken = (plain(compose("config", one)) for one in (typed, ["init=other_cohort"]))
+    steps = derived(made)["total_steps"]
+    weights = run_folder(made, arm_name(typed)) / "checkpoints" / f"step_{steps:08d}" / "teacher.safetensors"
+    assert taken["init"]["path"] == str(weights)
 
 
 @pytest.mark.parametrize("study", STUDIES)
