@@ -13,7 +13,7 @@ from pathssl.complaints import CONF, known_keys, suggestions
 OPTIONS = {
     group.name: sorted(path.stem for path in group.glob("*.yaml"))
     for group in sorted(CONF.iterdir())
-    if group.is_dir() and group.name not in ("hydra", "cohort", "experiment", "table1", "at_scale")
+    if group.is_dir() and group.name not in ("hydra", "cohort", "experiment", "table1", "at_scale", "grid")
 }
 
 
@@ -66,10 +66,12 @@ def test_the_command_of_the_readme_composes():
     assert config["magnification"]["mpp"] == [0.5] and config["data"]["path"]
 
 
-def test_batch_options_differ_in_size_alone():
-    one, *others = (composed(f"batch={option}")["batch"] for option in OPTIONS["batch"])
-    for other in others:
-        assert {key for key in one if one[key] != other[key]} == {"size"}
+def test_batch_options_differ_in_size_alone_and_unscaled_ones_in_the_rules():
+    batch = {option: composed(f"batch={option}")["batch"] for option in OPTIONS["batch"]}
+    rules = {"lr_rule": "none", "momentum_rule": "none"}
+    for option, settings in batch.items():
+        sized, _, unscaled = option.partition("_")
+        assert settings == batch["b256"] | {"size": int(sized[1:])} | (rules if unscaled else {})
 
 
 @pytest.mark.parametrize("group", ["teacher", "magnification", "augmentation"])

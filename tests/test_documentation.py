@@ -291,7 +291,13 @@ def test_files_that_the_text_names_are_there():
         )
     }
     examples = {"conf/model/mine.yaml", "conf/task/mine.yaml", "conf/probe/mine.yaml", "conf/objective/mine.yaml"}
-    examples |= {"experiments/mine.yaml", "experiments/teacher_here.yaml"}
+    examples |= {
+        "conf/grid/NAME/SCALE.yaml",
+        "conf/grid/mine/tiny.yaml",
+        "conf/grid/teacher_here/tiny.yaml",
+        "experiments/mine.yaml",
+        "experiments/teacher_here.yaml",
+    }
     assert sorted(name for name in named - examples if not (ROOT / name).exists()) == []
 
 
