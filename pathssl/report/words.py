@@ -19,6 +19,14 @@ _NAMES = {
     "patches_per_s": "patches per second",
 }
 
+# Of everything else that is probed, more is better. A site that can be told beyond chance is a shortcut.
+_LESS_IS_BETTER = ("odcorr", "stain_distance", "stain_flips", "site_balanced_accuracy")
+
+
+def higher_is_better(key: str) -> bool:
+    """Of a metric, by its key: not of ODCorr, of what stains do to features and predictions, and of how well sites are told."""
+    return not key.rsplit("/", 1)[-1].startswith(_LESS_IS_BETTER)
+
 
 def name(part: str) -> str:
     """A part of a metric's key in words: `balanced_accuracy` -> balanced accuracy."""
