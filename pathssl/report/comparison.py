@@ -132,7 +132,6 @@ def compare(study: Study, key: str, reading: Reading, value_of: ValueOf = measur
 
     value_of(run, key, patches): a run's last value, where the reading reads it; None leaves the run out.
 
-
     An arm that begins with given weights and is not trained is one network, whatever the seed: its value has no noise, and its
     difference to a trained arm of n seeds has only that arm's (inverse_n = 1 / n). Random weights are others with each seed, and count
     as a trained arm's seeds do. Between two arms that are not trained there is no interval, no p and no verdict: the spread of trained

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 _SIGNS = {"\\": r"\textbackslash{}", "±": r"$\pm$", "*": "$^*$", "−": "$-$", "×": r"$\times$"}
 _SIGNS |= {"†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"$^\S$"}
 _SIGNS |= {sign: rf"\{sign}" for sign in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-_SIGNS |= {"\u202f": r"\,", "—": "---", "–": "--"} | {raised: f"$^{{{i}}}$" for i, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")}
+_SIGNS |= {"\u202f": r"\,", "⁻": "$^{-}$", "—": "---", "–": "--"} | {
+    raised: f"$^{{{i}}}$" for i, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")
+}
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int, notes: Sequence[str]) -> str:
