@@ -115,7 +115,7 @@ def _agreement(study: Study, last: list[Comparison], found: list[Comparison], wh
     unlike: dict[str, list[str]] = {}
     for (key, arm), there in before.items():
         if here.get((key, arm), there) != there:
-            said = f"{names[arm]} {words.VERDICTS[here[key, arm]]}, not {words.VERDICTS[there]}"
+            said = f"{names[arm]} {words.VERDICTS[here[key, arm]]} (there: {words.VERDICTS[there]})"
             unlike.setdefault(words.full_title(key), []).append(said)
     missing = len(before) - len(here)
     lacking = f" {words.plural(missing, 'difference')} cannot be had there." if missing else ""
