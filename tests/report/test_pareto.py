@@ -71,7 +71,7 @@ def test_where_less_is_better_the_lowest_is_best(tmp_path):
 
 
 def test_arms_of_one_cost_are_nothing_to_trade_and_tie_whatever_their_seeds(tmp_path):
-    arms = {"m=a": (7, (100,) * 3, (0.60, 0.61, 0.62)), "m=b": (7, (100,) * 2, (0.7, 0.71))}
+    arms = {"m=a": (7, (180,) * 3, (0.60, 0.61, 0.62)), "m=b": (7, (180,) * 2, (0.7, 0.71))}
     hours, flops = found_in(study_of(tmp_path / "s", arms)).fronts
     assert flops.sentence == "Every arm cost 7.00 × 10³ FLOPs: there is nothing to trade quality for."
     assert hours.chart is flops.chart is None and hours.beaten_by == flops.beaten_by == {"m=a": ["m=b"], "m=b": []}
