@@ -21,7 +21,8 @@ def spent(run: Run, kind: str, patches: np.ndarray) -> np.ndarray:
     if kind == FLOPS:
         return run.compute["flops_per_patch"] * np.asarray(patches, float)
     clock = run.series["time_s"]
-    time_s = np.interp(patches, [0.0, *clock.patches], [0.0, *clock.values], right=np.nan)
+    at, ticks = (np.concatenate([[0.0], of]) for of in (clock.patches, clock.values))
+    time_s = np.interp(patches, at, ticks, right=np.nan)
     return run.compute["processes"] * time_s / 3600
 
 
