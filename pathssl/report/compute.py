@@ -19,8 +19,8 @@ _HOW = (
     "checkpoints are few. Each budget is the largest that all compared runs reached."
 )
 _SCHEDULE = (
-    "What a run had at a part of its budget is not what one planned for that part would have: a learning rate that falls had not fallen yet. This "
-    "disfavours the arms for which more is cut off."
+    "What a run had at a part of its budget is not what one planned for that part would have: a learning rate that falls had not fallen yet. "
+    "This disfavours the arms for which more is cut off."
 )
 _LOOKS = (
     "p is corrected within each column. To look at several columns is to look several times: the verdict of this study is the one in its "
