@@ -19,7 +19,7 @@ _HOW = (
     "checkpoints are few. Each budget is the largest that all compared runs reached."
 )
 _SCHEDULE = (
-    "What a run had at a part of its budget is not what one planned for that part would have: a learning rate that falls had not fallen yet. "
+    "What a run had at a part of its budget is not what one planned for that part would have: a learning rate that falls had not fallen. "
     "This disfavours the arms for which more is cut off."
 )
 _LOOKS = (
