@@ -1,5 +1,6 @@
 """The arms of a study side by side: last value, step 0, gain, difference to the baseline, and the verdict in words."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from pathssl.report.statistics import family as together
 from pathssl.report.study import Run, Study, initialised, mark
 
 LEVEL = 0.95
+ValueOf = Callable[[Run, str, float], float | None]
 UNTRAINED = "nothing is trained, so seeds say nothing"
 
 
@@ -105,9 +107,15 @@ def choose_reading(study: Study) -> Reading:
     return Reading(runs, patches, True, sentence)
 
 
-def compare_all(study: Study, reading: Reading) -> list[Comparison]:
+def measured(run: Run, key: str, patches: float) -> float | None:
+    """What the run measured exactly there."""
+    series = run.series.get(key)
+    return series.at(patches) if series else None
+
+
+def compare_all(study: Study, reading: Reading, value_of: ValueOf = measured) -> list[Comparison]:
     """The arms in every metric of the study; the differences of its family are told from zero together."""
-    compared = [compare(study, key, reading) for key in study.metrics]
+    compared = [compare(study, key, reading, value_of) for key in study.metrics]
     mine = [one for one in compared if one.key in study.family]
     found = iter(together([row.difference for one in mine for row in one.rows if row.difference]))
     corrected = {
@@ -119,8 +127,10 @@ def compare_all(study: Study, reading: Reading) -> list[Comparison]:
     return [corrected.get(one.key, one) for one in compared]
 
 
-def compare(study: Study, key: str, reading: Reading) -> Comparison:
+def compare(study: Study, key: str, reading: Reading, value_of: ValueOf = measured) -> Comparison:
     """The arms in metric `key`, each difference by itself, with the variance between seeds pooled over the arms that are trained.
+
+    value_of(run, key, patches): a run's last value, where the reading reads it; None leaves the run out.
 
     An arm that begins with given weights and is not trained is one network, whatever the seed: its value has no noise, and its
     difference to a trained arm of n seeds has only that arm's (inverse_n = 1 / n). Random weights are others with each seed, and count
@@ -130,11 +140,10 @@ def compare(study: Study, key: str, reading: Reading) -> Comparison:
     values: dict[str, dict[int, float]] = {arm: {} for arm in study.arms}
     nulls: dict[str, dict[int, float]] = {arm: {} for arm in study.arms}
     for run, patches in zip(reading.runs, reading.patches, strict=True):
-        series = run.series.get(key)
-        last = series.at(patches) if series else None
+        last = value_of(run, key, patches)
         if last is not None:
             values[run.arm][run.seed] = last
-            null = series.at(0)
+            null = measured(run, key, 0)
             if null is not None:
                 nulls[run.arm][run.seed] = null
     trained = {run.arm for run in reading.runs if not run.untrained}

@@ -22,12 +22,16 @@ from pathssl.report.comparison import (
     verdicts,
     why_no_interval,
 )
+from pathssl.report.compute import compute_csv, compute_sheets, equal_compute
 from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable, null_tables
+from pathssl.report.pareto import pareto, pareto_csv, pareto_sheets
+from pathssl.report.peak import peak_csv, peak_sheets, peak_tables
 from pathssl.report.pictures import strips
 from pathssl.report.published import published_beside, published_csv, published_latex, published_markdown
+from pathssl.report.sheets import markdown, tables_latex
 from pathssl.report.study import Study, leaked, mark, read_study
 from pathssl.report.tasks import task_rows, tasks_markdown
 from pathssl.report.templates import render
@@ -55,12 +59,25 @@ def write_report(folder: Path) -> Path:
     write_atomic(target / "faults.csv", exports.faults_csv(slides))
     write_atomic(target / "nulls.csv", exports.nulls_csv(study, nulls))
     more = {"published": published_beside(study, reading), "tasks": task_rows(study)}
+    more |= {"compute": equal_compute(study, reading, comparisons), "pareto": pareto(study, reading, comparisons)}
+    more |= {"peak": peak_tables(study, reading, comparisons)}
     write_atomic(target / "published.csv", published_csv(more["published"]))
     write_atomic(target / "published.tex", published_latex(more["published"]))
     write_atomic(target / "published.md", published_markdown(more["published"]))
     write_atomic(target / "tasks.csv", exports.csv_text(more["tasks"]))
+    write_atomic(target / "compute.csv", compute_csv(study, more["compute"]))
+    write_atomic(target / "pareto.csv", pareto_csv(study, more["pareto"]))
+    write_atomic(target / "peak.csv", peak_csv(study, more["peak"]))
+    of_compute = {
+        "compute": ("Equal compute", compute_sheets(study, more["compute"])),
+        "pareto": ("Quality against cost", pareto_sheets(study, more["pareto"])),
+        "peak": ("Peak and final checkpoint", peak_sheets(study, more["peak"])),
+    }
+    for name, (_, sheets) in of_compute.items():
+        write_atomic(target / f"{name}.tex", tables_latex(sheets))
     text = exports.markdown(study, reading, comparisons, answers, gain, slides, nulls)
     text += published_markdown(more["published"]) + tasks_markdown(more["tasks"])
+    text += "".join(markdown(heading, sheets) for heading, sheets in of_compute.values())
     write_atomic(target / "report.md", text)
     write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain, slides, nulls, more))
     return target / "index.html"

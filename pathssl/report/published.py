@@ -9,7 +9,7 @@ import numpy as np
 import yaml
 
 from pathssl import records
-from pathssl.report import words
+from pathssl.report import latex, words
 from pathssl.report.comparison import Reading
 from pathssl.report.deviations import deviations
 from pathssl.report.exports import csv_text, plain
@@ -250,20 +250,9 @@ def published_latex(found: Beside | None) -> str:
     """The table for a paper (booktabs); empty where there is nothing."""
     if found is None:
         return ""
-    head = " & ".join(["", "protocol", *map(_tex, found.columns.values())])
     rows = []
     for line in found.lines:
-        cells = [_tex(str(line.figures[key])) if key in line.figures else "--" for key in found.columns]
-        rows.append(" & ".join([_tex(line.name), _tex(line.protocol), *cells]) + r" \\")
-    notes = [f"% {note}" for note in (f"Published: {found.source}. {found.protocol}", *found.notes)]
-    table = [rf"\begin{{tabular}}{{ll{'r' * len(found.columns)}}}", r"\toprule", rf"{head} \\", r"\midrule", *rows]
-    return "\n".join([*notes, *table, r"\bottomrule", r"\end{tabular}", ""])
-
-
-_TEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", "*": "$^*$", "−": "$-$"}
-_TEX |= {"†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"$^\S$"}
-_TEX |= {sign: rf"\{sign}" for sign in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-
-
-def _tex(text: str) -> str:
-    return "".join(_TEX.get(sign, sign) for sign in text)
+        cells = [str(line.figures[key]) if key in line.figures else "--" for key in found.columns]
+        rows.append([line.name, line.protocol, *cells])
+    notes = [f"Published: {found.source}. {found.protocol}", *found.notes]
+    return latex.table(["", "protocol", *found.columns.values()], rows, 2, notes)

@@ -44,6 +44,7 @@ class Run:
     tasks: dict | None
     coverage: dict | None
     series: dict[str, Series]
+    compute: dict | None = None
 
     @property
     def state(self) -> str:
@@ -174,6 +175,7 @@ def read_run(folder: Path) -> Run:
         tasks=records.read_json(folder / "tasks.json"),
         coverage=records.read_coverage(folder),
         series=_columns(records.read_rows(folder)),
+        compute=records.read_compute(folder),
     )
 
 

@@ -19,6 +19,18 @@ _NAMES = {
     "patches_per_s": "patches per second",
 }
 
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+# Of everything else that is probed, more is better. A site that can be told beyond chance is a shortcut.
+_LESS_IS_BETTER = ("odcorr", "stain_distance", "stain_flips", "site_balanced_accuracy")
+
+VERDICTS = {"higher": "higher", "lower": "lower", "same": "cannot be told apart", "open": "no verdict"}
+
+
+def higher_is_better(key: str) -> bool:
+    """Of a metric, by its key: not of ODCorr, of what stains do to features and predictions, and of how well sites are told."""
+    return not key.rsplit("/", 1)[-1].startswith(_LESS_IS_BETTER)
+
 
 def name(part: str) -> str:
     """A part of a metric's key in words: `balanced_accuracy` -> balanced accuracy."""
@@ -101,6 +113,12 @@ def quantity(value: float) -> str:
     if value >= 999.5:
         return count(value)
     return f"{value:.3g}"
+
+
+def powered(value: float) -> str:
+    """In three digits and a power of ten: 5.98 × 10¹²."""
+    digits, _, power = f"{value:.2e}".partition("e")
+    return f"{digits} × 10{str(int(power)).translate(_RAISED)}" if int(power) else digits
 
 
 def mean_count(value: float) -> str:

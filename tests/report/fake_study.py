@@ -1,5 +1,6 @@
 """Run folders of studies that never ran, with numbers drawn from a seed."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -108,3 +109,20 @@ def write_run(run, effect, *, random, report, checkpoints=4, lines=40, noise=0.0
         for i, name in enumerate(("patches", "views")):
             tiles = np.random.default_rng(i).integers(120, 255, (4, 40, 3), dtype=np.uint8)
             Image.fromarray(tiles).resize((640, 64), Image.Resampling.BICUBIC).save(run / "pictures" / f"{name}.png")
+
+
+def write_points(
+    run: Path, rows: list[dict], *, report=None, compute=None, config=None, environment=None, host="node1"
+):
+    """A finished run of these rows of metrics.jsonl and no more; what is given, its step 100 patches apart."""
+    run.mkdir(parents=True)
+    config = {"study": run.parents[1].name, "seed": records.seed_of(run), "report": report} | (config or {})
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    if environment:
+        (run / "environment.json").write_text(json.dumps(environment))
+    if compute:
+        records.write_compute(run, **compute)
+    for row in rows:
+        records.append_metrics(run, {"step": row["patches_seen"] // 100} | row)
+    last = {"step": 1, "total_steps": 1, "patches_seen": rows[-1]["patches_seen"], "job_id": None, "error": None}
+    records.write_status(run, "finished", host=host, **last)

@@ -103,6 +103,10 @@ def test_the_page_is_one_file_and_may_not_fetch_anything(page):
         "coverage.csv",
         "faults.csv",
         "nulls.csv",
+        "compute.csv",
+        "compute.tex",
+        "peak.csv",
+        "peak.tex",
         "report.md",
     }
 

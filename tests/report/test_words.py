@@ -44,3 +44,24 @@ def test_durations(hours, text):
 def test_arms_are_named_by_what_tells_them_apart(arms, distinct, short):
     assert list(words.distinct_names(arms).values()) == distinct
     assert list(words.short_names(arms).values()) == short
+
+
+@pytest.mark.parametrize(
+    ("key", "higher"),
+    [
+        ("probe/bach/linear/test/balanced_accuracy", True),
+        ("probe/consep/seg_conv/val/dice", True),
+        ("unsupervised/rankme", True),
+        ("unsupervised/odcorr", False),
+        ("unsupervised/stain_distance_0.05", False),
+        ("unsupervised/site_balanced_accuracy", False),
+        ("probe/bach/linear/test/stain_flips_0.05", False),
+    ],
+)
+def test_it_is_known_of_each_metric_whether_more_is_better(key, higher):
+    assert words.higher_is_better(key) is higher
+
+
+@pytest.mark.parametrize(("value", "text"), [(5.998e12, "6.00 × 10¹²"), (1.0, "1.00"), (0.00123, "1.23 × 10⁻³")])
+def test_large_numbers_have_three_digits_and_a_power_of_ten(value, text):
+    assert words.powered(value) == text
