@@ -9,16 +9,19 @@ import xml.etree.ElementTree as xml
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
 from pathssl.report import words
-from pathssl.report.curves import Curve, Line
+from pathssl.report.curves import Band, Curve, Line
 from pathssl.report.statistics import Estimate
 
 COLOURS = 7
 _DASHES = ("", "6 3", "2 3")
 _MARKERS = ("circle", "square", "diamond", "triangle")
+_BANDED = 8  # arms: more bands on one another are mud
+_REACH = 0.6  # of the lines' range: as far as bands may widen the chart; beyond it they are cut
 _CHARACTER = 6.1  # px: mean width of a character in a chart's 11 px labels
 
 
@@ -48,30 +51,60 @@ def axis(values: Iterable[float], start: float, end: float, n_ticks: int, paddin
 
 
 def line_chart(curves: Sequence[Curve], description: str, short: dict[str, str], digits: int) -> Markup:
-    """A metric against patches seen: each seed thin, each arm's mean thick, named at its end where names are short."""
+    """A metric against patches seen: each seed thin, each arm's mean thick in its band, named at its end where names are short."""
     width, height, top, bottom = 380, 240, 10, 34
     longest = max(len(short[curve.arm]) for curve in curves)
     named = len(curves) <= 6 and longest <= 12
     right = width - 14 - (_CHARACTER * longest if named else 0)
-    y = axis((v for curve in curves for line in curve.lines for v in line.y), height - bottom, top, 5, padding=0.06)
+    bands = [(curve.style, curve.band) for curve in curves if curve.band] if banded(curves) else []
+    y = axis(_heights(curves, [band for _, band in bands]), height - bottom, top, 5, padding=0.06)
     left = 12 + _CHARACTER * max((len(words.compact(tick)) for tick in y.ticks), default=1)
     x = axis((v for curve in curves for line in curve.lines for v in line.x), left, right, 4)
     svg = _svg(width, height, description)
     _frame(svg, x, y)
+    for style, band in bands:
+        _band(_group(svg, style), band, x, y, style)
     for curve in curves:
+        group = _group(svg, curve.style)
         for line in curve.seeds:
-            _polyline(svg, line, x, y, curve, "seed", f"{curve.arm}, seed {line.seed}")
+            _polyline(group, line, x, y, curve, "seed", f"{curve.arm}, seed {line.seed}")
     means = [curve for curve in curves if curve.mean]
     for curve in reversed(means):  # the baseline on top
         name = f"{curve.arm}, mean of {words.plural(curve.averaged, 'seed')}"
-        _polyline(svg, curve.mean, x, y, curve, "mean", name)
+        group = _group(svg, curve.style)
+        _polyline(group, curve.mean, x, y, curve, "mean", name)
         if len(curve.mean.x) <= 16:
             for patches, value in zip(curve.mean.x, curve.mean.y, strict=True):
                 tip = f"{name}: {words.number(value, digits)} after {words.count(patches)} patches"
-                marker(svg, x(patches), y(value), curve.style, tip)
+                marker(group, x(patches), y(value), curve.style, tip)
     if named:
         _names(svg, means, x, y, short)
     return _markup(svg)
+
+
+def banded(curves: Sequence[Curve]) -> bool:
+    """Whether a chart of these shows bands."""
+    return len(curves) <= _BANDED and any(curve.band for curve in curves)
+
+
+def _heights(curves: Sequence[Curve], bands: Sequence[Band]) -> list[float]:
+    """The values that a chart's height must hold: its lines, and its bands within their reach."""
+    values = np.concatenate([line.y for curve in curves for line in curve.lines])
+    reach = _REACH * np.ptp(values)
+    ends = [end[np.isfinite(end)] for band in bands for end in (band.low, band.high)]
+    return [*values, *np.concatenate([values[:0], *ends]).clip(values.min() - reach, values.max() + reach)]
+
+
+def _band(group: xml.Element, band: Band, x: Axis, y: Axis, style: int) -> None:
+    """Its area, in parts where some points have no interval; cut at the chart's edges."""
+    known = np.isfinite(band.low)
+    for part in np.split(np.arange(len(known)), np.flatnonzero(np.diff(known)) + 1):
+        if known[part[0]] and len(part) > 1:
+            low, high = (
+                [(x(band.x[i]), y(np.clip(end[i], y.low, y.high))) for i in part] for end in (band.low, band.high)
+            )
+            points = " ".join(f"{px:g},{py:g}" for px, py in [*low, *reversed(high)])
+            _add(group, "polygon", {"class": f"band arm{style % COLOURS}", "points": points})
 
 
 def _frame(svg: xml.Element, x: Axis, y: Axis) -> None:
@@ -89,10 +122,10 @@ def _frame(svg: xml.Element, x: Axis, y: Axis) -> None:
 def _names(svg: xml.Element, curves: Sequence[Curve], x: Axis, y: Axis, short: dict[str, str]) -> None:
     """The arms' names at the ends of their mean lines, moved apart where they would overlap."""
     curves = sorted(curves, key=lambda curve: y(curve.mean.y[-1]))
-    places = _spaced([y(curve.mean.y[-1]) for curve in curves])
+    places = _spaced([y(curve.mean.y[-1]) for curve in curves], y.end, y.start)
     for place, curve in zip(places, curves, strict=True):
         text = {"class": f"name arm{curve.style % COLOURS}", "x": x(curve.mean.x[-1]) + 8, "y": place + 3.5}
-        _add(svg, "text", text, short[curve.arm])
+        _add(_group(svg, curve.style), "text", text, short[curve.arm])
 
 
 def interval_chart(
@@ -184,12 +217,13 @@ def _ruler(svg: xml.Element, scale: Axis, height: float) -> None:
         _add(svg, "line", {"class": "grid", "x1": scale(tick), "x2": scale(tick), "y1": 0, "y2": height})
 
 
-def _spaced(places: list[float], gap: float = 13) -> list[float]:
-    """The places, in order, moved apart to at least `gap` px around their common middle."""
+def _spaced(places: list[float], top: float, bottom: float, gap: float = 13) -> list[float]:
+    """The places, in order, moved apart to at least `gap` px around their common middle, all between `top` and `bottom`."""
     moved = []
     for place in places:
         moved.append(max(place, moved[-1] + gap) if moved else place)
     shift = (sum(moved) - sum(places)) / len(places) if places else 0
+    shift = min(max(shift, moved[-1] - bottom), moved[0] - top) if moved else 0
     return [place - shift for place in moved]
 
 
@@ -203,6 +237,11 @@ def _svg(width: float, height: float, description: str | None) -> xml.Element:
     svg.attrib |= {"width": f"{width:g}", "height": f"{height:g}"}
     svg.attrib |= {"role": "img", "aria-label": description} if description else {"aria-hidden": "true"}
     return svg
+
+
+def _group(svg: xml.Element, style: int) -> xml.Element:
+    """A group that is hidden with its arm."""
+    return _add(svg, "g", {"data-arm": str(style)})
 
 
 def _add(parent: xml.Element, tag: str, attributes: dict, text: str | None = None) -> xml.Element:

@@ -264,6 +264,15 @@ def minimum_detectable(comparison: Comparison, row: Row) -> float:
     return detectable(row.inverse_n, comparison.spread.df, alpha) * comparison.spread.sd
 
 
+def effect_size(comparison: Comparison, row: Row) -> float | None:
+    """The difference to the baseline in pooled standard deviations between seeds (Cohen's d); None where these are not known.
+
+    It is too large on average: by a factor 1.8 with 2 degrees of freedom, 1.08 with 10 (Hedges, Journal of Educational Statistics 6, 1981).
+    """
+    known = row.difference is not None and row.difference.low is not None
+    return row.difference.value / comparison.spread.sd if known else None
+
+
 def why_no_interval(comparison: Comparison, row: Row | None = None) -> str:
     """The reason in words, of a whole metric or of the difference of a `row`."""
     if not comparison.trained or (row is not None and not row.inverse_n):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pathssl.records import NULLS
 from pathssl.report import words
-from pathssl.report.comparison import Comparison, Reading, Row, Verdict, minimum_detectable
+from pathssl.report.comparison import Comparison, Reading, Row, Verdict, effect_size, minimum_detectable
 from pathssl.report.coverage import Account
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable
@@ -15,6 +15,7 @@ from pathssl.report.study import Study, leaked, mark
 from pathssl.report.tables import run_rows, state_counts
 
 NULL_ROWS = ("initialisation", *(words.name(null) for null in NULLS))
+EFFECT = "In sd: the difference in pooled standard deviations between seeds (Cohen's d), which few seeds overstate."
 _NAMED = 10  # slides that a sentence of the Markdown names
 
 
@@ -31,6 +32,7 @@ def arms_csv(study: Study, comparisons: list[Comparison]) -> str:
                 if row.difference
                 else {"p": None, "p_holm": None}
             )
+            line |= {"difference_in_sd": effect_size(comparison, row)}
             line |= {"minimum_detectable": minimum_detectable(comparison, row) if _tested(row) else None}
             line["told_apart"] = row.difference.told_apart if row.difference else None
             line |= {"pooled_sd": comparison.spread.sd, "degrees_of_freedom": comparison.spread.df}
@@ -138,9 +140,9 @@ def markdown(
     if study.question:
         lines += [plain(study.question), ""]
     for key in study.family:
-        lines += [f"**{words.title(key)}** ({words.context(key)}){_some_mark(study, key)}:", ""]
+        lines += [f"**{plain(words.title(key))}** ({plain(words.context(key))}){_some_mark(study, key)}:", ""]
         lines += [f"- {plain(verdict.sentence)}" for verdict in answers if verdict.key == key]
-    lines += [f"- {gain}"] if gain else []
+    lines += [f"- {plain(gain)}"] if gain else []
     lines += [
         "",
         f"{state_counts(study)}. {reading.sentence}",
@@ -148,26 +150,34 @@ def markdown(
         "",
     ]
     for comparison in comparisons:
-        digits = comparison.digits
-        mark = _mark(study, comparison.key)
-        lines += [f"## {words.title(comparison.key)} ({words.context(comparison.key)}){mark}", ""]
-        lines += [f"| arm | seeds | last checkpoint | step 0 | gain | difference to {plain(comparison.baseline)} |"]
-        lines += ["|---|---:|---:|---:|---:|---:|"]
-        for row in comparison.rows:
-            cells = [
-                f"{plain(row.arm)}{_mark(study, comparison.key, row.arm)}",
-                str(len(row.values)),
-                words.interval(row.last, digits) if row.last else "—",
-                words.number(row.step0, digits) if row.step0 is not None else "—",
-                words.change(row.gain, digits) if row.gain else "—",
-                words.change(row.difference, digits) if row.difference else "—",
-            ]
-            lines.append(f"| {' | '.join(cells)} |")
-        lines.append("")
+        head, rows = arm_cells(study, comparison)
+        title = f"{words.title(comparison.key)} ({words.context(comparison.key)}){marked(study, comparison.key)}"
+        lines += [f"## {plain(title)}", "", f"| {' | '.join(map(plain, head))} |", f"|---|{'---:|' * (len(head) - 1)}"]
+        lines += [*(f"| {' | '.join([plain(row[0]), *row[1:]])} |" for row in rows), ""]
+    lines += [f"{EFFECT}\n"] if any(row.difference for one in comparisons for row in one.rows) else []
     return "\n".join(lines + _nulls(study, nulls) + _slides(study, slides))
 
 
-def _mark(study: Study, key: str, arm: str | None = None) -> str:
+def arm_cells(study: Study, comparison: Comparison) -> tuple[list[str], list[list[str]]]:
+    """(head, rows) of a metric's table, as texts."""
+    digits = comparison.digits
+    head = ["arm", "seeds", "last checkpoint", "step 0", "gain", f"difference to {comparison.baseline}", "in sd"]
+    rows = [
+        [
+            f"{row.arm}{marked(study, comparison.key, row.arm)}",
+            str(len(row.values)),
+            words.interval(row.last, digits) if row.last else "—",
+            words.number(row.step0, digits) if row.step0 is not None else "—",
+            words.change(row.gain, digits) if row.gain else "—",
+            words.change(row.difference, digits) if row.difference else "—",
+            words.effect(effect_size(comparison, row)),
+        ]
+        for row in comparison.rows
+    ]
+    return head, rows
+
+
+def marked(study: Study, key: str, arm: str | None = None) -> str:
     """Of a whole table, or of the row of an arm in one that is not marked as a whole."""
     whole = leaked(study, key)
     return f" — {MARK}" if (whole if arm is None else leaked(study, key, arm) and not whole) else ""
@@ -182,15 +192,17 @@ def _nulls(study: Study, tables: list[NullTable]) -> list[str]:
     lines = ["## Beside what has learned nothing", "", "Intervals are 95 %, over cases.", ""] if tables else []
     for table in tables:
         digits = words.decimals(row.value.value for row in table.rows)
-        title = f"{words.full_title(table.key)}{_mark(study, table.key)}"
+        title = plain(f"{words.full_title(table.key)}{marked(study, table.key)}")
         lines += [f"| {title} | value | {' | '.join(f'minus {null}' for null in table.nulls)} |"]
         lines += [f"|---|---:|{'---:|' * len(table.nulls)}"]
         for row in table.rows:
             changes = [
                 words.change(row.differences[null], digits) if null in row.differences else "—" for null in table.nulls
             ]
-            marked = _mark(study, table.key, row.arm) if row.arm else ""
-            lines.append(f"| {plain(row.name)}{marked} | {words.interval(row.value, digits)} | {' | '.join(changes)} |")
+            leaking = marked(study, table.key, row.arm) if row.arm else ""
+            lines.append(
+                f"| {plain(row.name)}{leaking} | {words.interval(row.value, digits)} | {' | '.join(changes)} |"
+            )
         lines += ["", *(f"- {plain(sentence)}" for sentence in table.sentences), ""]
     return lines
 

@@ -1,4 +1,4 @@
-"""The report's files: one self-contained HTML page, CSV and Markdown."""
+"""The report's files: one self-contained HTML page, CSV, Markdown and LaTeX."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -16,6 +16,7 @@ from pathssl.report.comparison import (
     basis_of,
     choose_reading,
     compare_all,
+    effect_size,
     gain_sentence,
     headline,
     reach,
@@ -27,9 +28,10 @@ from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable, null_tables
+from pathssl.report.paper import arms_latex, runs_latex
 from pathssl.report.pareto import pareto, pareto_csv, pareto_sheets
 from pathssl.report.peak import peak_csv, peak_sheets, peak_tables
-from pathssl.report.pictures import strips
+from pathssl.report.pictures import KINDS, strips
 from pathssl.report.published import published_beside, published_csv, published_latex, published_markdown
 from pathssl.report.sheets import markdown, tables_latex
 from pathssl.report.study import Study, leaked, mark, read_study
@@ -37,11 +39,10 @@ from pathssl.report.tasks import task_rows, tasks_markdown
 from pathssl.report.templates import render
 
 _UNCHARTED = ("/f1", "/auroc")  # beside balanced accuracy, unless the study asks for them
-_STRIPS = {"patches.png": "Sampled patches", "views.png": "Their augmented views"}
 
 
 def write_report(folder: Path) -> Path:
-    """The path of <folder>/report/index.html, written with CSV files and report.md beside it.
+    """The path of <folder>/report/index.html, written with CSV files, report.md and report.tex beside it.
 
     `folder` is a study's (outputs/<study>), an arm's or a run's; runs may still be going on.
     """
@@ -79,6 +80,8 @@ def write_report(folder: Path) -> Path:
     text += published_markdown(more["published"]) + tasks_markdown(more["tasks"])
     text += "".join(markdown(heading, sheets) for heading, sheets in of_compute.values())
     write_atomic(target / "report.md", text)
+    tables_for_papers = [arms_latex(study, comparisons), runs_latex(study), published_latex(more["published"])]
+    write_atomic(target / "report.tex", "\n".join(tables_for_papers))
     write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain, slides, nulls, more))
     return target / "index.html"
 
@@ -94,6 +97,7 @@ def _page(
     more: Mapping[str, Any],
 ) -> str:
     styles = {arm: style for style, arm in enumerate(study.arms)}
+    shown, unseen = strips(study)
     return render(
         "page.html.j2",
         words=words,
@@ -110,6 +114,7 @@ def _page(
         headline=headline(study, answers),
         names=words.distinct_names(study.arms),
         common=words.common_overrides(study.arms),
+        effect=exports.EFFECT,
         comparisons=[_arms_table(comparison, styles) for comparison in comparisons],
         leaked=partial(leaked, study),
         some=partial(mark, study),
@@ -117,7 +122,9 @@ def _page(
         nulls=[(table, words.decimals(row.value.value for row in table.rows)) for table in nulls],
         groups=_chart_groups(study, reading),
         throughput=tables.throughput(study),
-        pictures=[(caption, strips(study, name)) for name, caption in _STRIPS.items()],
+        kinds=KINDS,
+        strips=shown,
+        unseen=unseen,
         differences=tables.config_differences(study),
         data=tables.data_rows(study),
         slides=slides,
@@ -159,6 +166,7 @@ def _arms_table(comparison: Comparison, styles: dict[str, int]) -> dict:
             "step0": "—" if row.step0 is None else words.number(row.step0, digits),
             "gain": words.change(row.gain, digits) if row.gain else "—",
             "difference": words.change(row.difference, digits) if row.difference else "—",
+            "effect": words.effect(effect_size(comparison, row)),
             "told_apart": bool(row.difference and row.difference.told_apart),
         }
         for row in comparison.rows
@@ -210,7 +218,8 @@ def _chart(study: Study, key: str, reading: Reading) -> dict:
     last = [f"{curve.arm} {words.number(curve.mean.y[-1], digits)}" for curve in found if curve.mean]
     description = f"{words.full_title(key)} against patches seen. Last means: {'; '.join(last)}."
     svg = charts.line_chart(found, description, words.short_names(study.arms), digits)
-    return {"title": words.title(key), "context": words.context(key), "key": key, "svg": svg}
+    banded = charts.banded(found)
+    return {"title": words.title(key), "context": words.context(key), "key": key, "svg": svg, "banded": banded}
 
 
 def _commands(study: Study) -> list[dict]:

@@ -9,6 +9,9 @@ from PIL import Image
 from pathssl.report.study import Study
 
 WIDTH_PX = 1600
+KINDS = {"patches.png": "Sampled patches", "views.png": "Their augmented views", "tokens.png": "Their patch tokens"}
+BUDGET = 2_500_000  # characters of all pictures of a page
+_NAMED = 10  # arms that a sentence names
 
 
 @dataclass(frozen=True)
@@ -22,17 +25,41 @@ class Picture:
     seed: int
 
 
-def strips(study: Study, name: str) -> list[Picture]:
-    """`pictures/<name>` of each arm's first run that has it; arms with the same picture share one."""
-    found: dict[tuple[bytes, int], list[str]] = {}
+def strips(study: Study) -> tuple[dict[str, list[Picture]], str]:
+    """({file: its pictures}, a sentence about arms that are left out): of each arm's first run that has the file.
+
+    Arms with the same picture share one. Arms come in the study's order, each with all its pictures, until BUDGET is spent.
+    """
+    found: dict[str, dict[tuple[bytes, int], list[str]]] = {name: {} for name in KINDS}
+    for name, of in found.items():
+        for arm in study.arms:
+            for run in study.of(arm):
+                path = run.folder / "pictures" / name
+                if path.is_file():
+                    of.setdefault((path.read_bytes(), run.seed), []).append(arm)
+                    break
+    shown: dict[str, list[Picture]] = {name: [] for name in KINDS}
+    spent, unseen = 0, []
     for arm in study.arms:
-        for run in study.of(arm):
-            path = run.folder / "pictures" / name
-            if path.is_file():
-                found.setdefault((path.read_bytes(), run.seed), []).append(arm)
-                break
-    pictures = [(embedded(content), arms, seed) for (content, seed), arms in found.items()]
-    return [Picture(*picture, arms, seed) for picture, arms, seed in pictures if picture]
+        # Each new picture of this arm: its file's name, (content, seed), arms.
+        mine = [(name, *one) for name, of in found.items() for one in of.items() if one[1][0] == arm]
+        made = [] if unseen else [(name, embedded(content), arms, seed) for name, (content, seed), arms in mine]
+        made = [one for one in made if one[1]]
+        spent += sum(len(picture[0]) for _, picture, _, _ in made)
+        if mine and (unseen or spent > BUDGET):
+            unseen += [one for _, _, arms in mine for one in arms]
+            continue
+        for name, picture, arms, seed in made:
+            shown[name].append(Picture(*picture, arms, seed))
+    return shown, _left_out(list(dict.fromkeys(unseen)))
+
+
+def _left_out(arms: list[str]) -> str:
+    if not arms:
+        return ""
+    more = f" and {len(arms) - _NAMED} more" if len(arms) > _NAMED else ""
+    named = f"{', '.join(arms[:_NAMED])}{more}"
+    return f"Some pictures of {named} are left out, to keep this page small; they are in each run's folder, under pictures/."
 
 
 def embedded(content: bytes) -> tuple[str, int, int] | None:

@@ -86,7 +86,7 @@ def _steps(svg: object, corners: Sequence[tuple[float, float]]) -> None:
 def _names(svg: object, front: Sequence[Point], places_x: Sequence[float], y: Axis, short: dict[str, str]) -> None:
     """Beside their markers, moved apart where they would overlap."""
     order = sorted(range(len(front)), key=lambda i: y(front[i].value.value))
-    places_y = _spaced([y(front[i].value.value) - 8 for i in order])
+    places_y = _spaced([y(front[i].value.value) - 8 for i in order], y.end, y.start)
     for place, i in zip(places_y, order, strict=True):
         text = {"class": f"name arm{front[i].style % COLOURS}", "x": places_x[i] + 8, "y": place}
         _add(svg, "text", text | {"data-arm": str(front[i].style)}, short[front[i].arm])

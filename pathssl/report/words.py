@@ -82,6 +82,11 @@ def change(estimate: "Estimate", digits: int) -> str:
     return _bracketed(estimate, signed, digits)
 
 
+def effect(size: float | None) -> str:
+    """A difference in standard deviations, as +1.2; — where it is not known."""
+    return "—" if size is None else signed(size, 1)
+
+
 def probability(p: float) -> str:
     """With its sign, as in "= 0.031" and "< 0.001"."""
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 0.1 else f"= {p:.2f}"

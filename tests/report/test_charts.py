@@ -1,10 +1,11 @@
 import xml.etree.ElementTree as xml
 
+import numpy as np
 import pytest
 from fake_study import ACCURACY, write_study
 
 from pathssl.report import charts, words
-from pathssl.report.curves import curves
+from pathssl.report.curves import Band, curves
 from pathssl.report.statistics import Estimate
 from pathssl.report.study import read_study
 
@@ -52,4 +53,24 @@ def test_an_interval_is_drawn_at_its_place():
 
 
 def test_names_that_would_overlap_are_moved_apart():
-    assert charts._spaced([10.0, 12.0, 80.0]) == pytest.approx([10 - 11 / 3, 23 - 11 / 3, 80 - 11 / 3])
+    assert charts._spaced([10.0, 12.0, 80.0], 0, 90) == pytest.approx([10 - 11 / 3, 23 - 11 / 3, 80 - 11 / 3])
+
+
+def test_names_at_a_charts_edge_stay_within_it():
+    assert charts._spaced([88.0, 89.0, 89.0], 10, 90) == pytest.approx([64, 77, 90])
+    assert charts._spaced([10.0, 11.0], 10, 90) == pytest.approx([10, 23])
+
+
+def test_all_that_is_drawn_of_an_arm_is_in_groups_that_bear_its_number(drawn):
+    groups = [group for group in drawn.iter("g") if group.get("data-arm") == "1"]
+    inside = [element.get("class") for group in groups for element in group]
+    assert inside == ["band arm1", "seed arm1", "seed arm1", "mean arm1", *["marker arm1"] * 5, "name arm1"]
+    assert [element for element in drawn if "arm" in element.get("class", "")] == []
+
+
+def test_a_band_follows_its_numbers_breaks_where_there_are_none_and_is_cut_at_the_charts_edge():
+    x = y = charts.axis([0.0, 100.0], 0, 100, 3)
+    low, high = np.array([10, np.nan, 20, -50.0]), np.array([30, np.nan, 40, 60.0])
+    svg = charts._svg(100, 100, None)
+    charts._band(svg, Band(np.array([0.0, 40, 60, 100]), low, high), x, y, 0)
+    assert [band.get("points") for band in svg] == ["60,20 100,0 100,60 60,40"]

@@ -1,4 +1,6 @@
+import base64
 import csv
+import hashlib
 import html.parser
 import itertools
 import json
@@ -9,6 +11,7 @@ import sys
 import time
 
 import pytest
+import yaml
 from fake_study import ACCURACY, DEMO, coverage, write_run, write_study
 
 from pathssl import records
@@ -20,7 +23,7 @@ ARMS = {"teacher=m0.9": 0.0, "teacher=m0.99": 0.012}
 class Outline(html.parser.HTMLParser):
     """What a page holds: elements with their attributes, and its text. Elements must be closed in order."""
 
-    EMPTY = {"meta", "link", "br", "img", "wbr"}
+    EMPTY = {"meta", "link", "br", "img", "wbr", "input"}
 
     def __init__(self, text: str):
         super().__init__()
@@ -40,7 +43,7 @@ class Outline(html.parser.HTMLParser):
         assert self.open.pop() == tag
 
     def handle_data(self, data):
-        if "style" not in self.open:
+        if not {"style", "script"} & set(self.open):
             self.text += data
 
     def all(self, tag):
@@ -89,15 +92,17 @@ def test_the_page_has_a_chart_for_every_probe_metric_and_the_loss_with_its_last_
     assert all("teacher=m0.9 " in label and "teacher=m0.99 " in label for label in labels)
 
 
-def test_the_page_is_one_file_and_may_not_fetch_anything(page):
+def test_the_page_is_one_file_that_fetches_nothing_and_runs_no_script_but_its_own(demo, page):
+    [script] = re.findall("<script>(.*?)</script>", (demo / "report/index.html").read_text(), re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     assert {meta["content"] for meta in page.all("meta") if meta.get("http-equiv") == "Content-Security-Policy"} == {
-        "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
     }
     assert all(image["src"].startswith("data:image/") for image in page.all("img"))
-    assert page.all("script") == []
+    assert page.all("script") == [{}]
     assert [link["href"] for link in page.all("link")] == ["data:,"]
-    assert {link["href"] for link in page.all("a")} == {
-        "#answer",
+    assert {link["href"] for link in page.all("a") if not link["href"].startswith("#")} == {
         "arms.csv",
         "runs.csv",
         "coverage.csv",
@@ -108,6 +113,7 @@ def test_the_page_is_one_file_and_may_not_fetch_anything(page):
         "peak.csv",
         "peak.tex",
         "report.md",
+        "report.tex",
     }
 
 
@@ -120,6 +126,10 @@ def test_the_page_can_be_read_by_a_screen_reader(page):
     assert len(ids) == len(set(ids))
     targets = [attributes["aria-labelledby"] for _, attributes in page.elements if "aria-labelledby" in attributes]
     assert set(targets) <= set(ids)
+    inside = [link["href"][1:] for link in page.all("a") if link["href"].startswith("#")]
+    assert inside[0] == "answer"  # the skip link
+    titled = [attributes["id"] for tag, attributes in page.elements if tag == "h2"]
+    assert inside[1:] == titled[1:]  # the contents name every section below the answer, in order
     levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
     assert levels[0] == 1
     assert all(after <= before + 1 for before, after in itertools.pairwise(levels))
@@ -135,6 +145,11 @@ def test_csv_markdown_and_page_give_the_same_numbers(demo, page):
     row = arms[1]
     numbers = [float(row[f"difference{end}"]) for end in ("", "_low", "_high")]
     text = "{:+.3f} [{:+.3f}, {:+.3f}]".format(*numbers).replace("-", "−")
+    effect = f"{float(row['difference_in_sd']):+.1f}".replace("-", "−")
+    assert float(row["difference_in_sd"]) == pytest.approx(numbers[0] / float(row["pooled_sd"]))
+    assert f"| {text} | {effect} |" in markdown
+    assert f"{text}{effect}" in re.sub("\\n", "", page.text)
+    assert f"{text.replace('−', '$-$')} & {effect}".replace("−", "$-$") in (demo / "report/report.tex").read_text()
     assert text in page.text
     assert text in markdown
     last = [float(run[ACCURACY]) for run in csv.DictReader((demo / "report/runs.csv").read_text().splitlines())]
@@ -147,18 +162,38 @@ def test_a_picture_that_all_arms_share_stands_once(page):
 
 
 def test_text_from_configs_is_escaped_everywhere(tmp_path):
-    arm = "<script>alert(1)<|script>"
-    question = "<img src=x onerror=alert(1)> & co"
-    folder = write_study(tmp_path / "evil", {"a=1": 0.0, arm: 0.1}, seeds=2, report={"question": question})
-    status = {"total_steps": 200, "patches_seen": 0, "host": "<b>h", "job_id": None}
-    records.write_status(folder / "a=1/seed0", "failed", step=0, error="ValueError: <i>no</i>", **status)
+    bad, arm = "<script>alert(1)</script>", "<script>alert(1)<|script>\\input{x}"  # a folder's name has no slash
+    report = {"question": f"{bad} & <img src=x onerror=alert(1)>", "expectation": bad, "baseline": bad}
+    folder = write_study(tmp_path / "evil", {"a=1": 0.0, arm: 0.1}, seeds=2, report=report)
+    for run in records.find_runs(folder):
+        config = yaml.safe_load((run / "config.yaml").read_text())
+        (run / "config.yaml").write_text(yaml.safe_dump(config | {"study": bad}))
+        key = f"{arm}/linear/test/balanced_accuracy"
+        rows = {f"probe/{key}": 0.5 + records.seed_of(run) / 10, "train/loss": 1.0}
+        records.append_metrics(run, {"step": 300, "patches_seen": 300 * 64} | rows)
+        (run / "environment.json").write_text(json.dumps({"command": f"python {bad}", "commit": bad}))
+        data = {"slides": 1, "cases": 1, "tissue_mm2": 1.0, "held_out": [], "quarantined": [[bad, bad]]}
+        (run / "data.json").write_text(json.dumps(data))
+        records.write_coverage(run, 300, coverage({0.5: 64}, {bad: 3}))
+    status = {"total_steps": 200, "patches_seen": 0, "host": bad, "job_id": None}
+    records.write_status(folder / "a=1/seed0", "failed", step=0, error=f"ValueError: <i>no</i> {bad}", **status)
     outline = Outline(write_report(folder).read_text())
-    assert outline.all("script") == outline.all("i") == []
+    assert (outline.all("script"), outline.all("i")) == ([{}], [])
     assert all(image["src"].startswith("data:") for image in outline.all("img"))
-    assert all(text in outline.text for text in (arm, question, "<b>h", "ValueError: <i>no</i>"))
-    markdown = (folder / "report/report.md").read_text()
-    assert "<script" not in markdown
-    assert "<img" not in markdown
+    shown = (
+        bad,
+        arm,
+        report["question"],
+        f"The baseline {bad} has no run",
+        f"ValueError: <i>no</i> {bad}",
+        f"{arm}, linear",
+    )
+    assert [text for text in shown if text not in outline.text] == []
+    markdown, tex = ((folder / f"report/report.{kind}").read_text() for kind in ("md", "tex"))
+    assert re.findall("<[a-z]", markdown) == []
+    assert "&lt;script>" in markdown
+    assert r"\textbackslash{}input\{x\}" in tex
+    assert r"\input" not in re.sub("(?m)^%.*", "", tex)
 
 
 def test_a_study_that_has_only_begun_has_a_page(tmp_path):
@@ -188,7 +223,7 @@ def test_fifteen_arms_keep_their_own_looks(tmp_path):
     text = write_report(
         write_study(tmp_path / "many", arms, seeds=1, lines=4, checkpoints=1, pictures=False)
     ).read_text()
-    legend = re.search(r'<p class="legend">(.*?)</p>', text, re.S)[1]
+    legend = re.search(r'<fieldset id="legend".*?>(.*?)</fieldset>', text, re.S)[1]
     looks = re.findall(r"<svg.*?</svg>", legend, re.S)
     assert len(looks) == len(set(looks)) == 15
 
