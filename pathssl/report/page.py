@@ -8,6 +8,7 @@ from typing import Any
 from pathssl.files import write_atomic
 from pathssl.records import of_null
 from pathssl.report import charts, exports, tables, words
+from pathssl.report.cases import QUESTIONS, case_sheets, case_tables, case_views, cases_csv
 from pathssl.report.comparison import (
     LEVEL,
     Comparison,
@@ -28,6 +29,7 @@ from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable, null_tables
+from pathssl.report.over_cases import over_cases
 from pathssl.report.paper import arms_latex, runs_latex
 from pathssl.report.pareto import pareto, pareto_csv, pareto_sheets
 from pathssl.report.peak import peak_csv, peak_sheets, peak_tables
@@ -52,7 +54,8 @@ def write_report(folder: Path) -> Path:
     answers = [answer for one in comparisons if one.key in study.family for answer in verdicts(one)]
     gain = gain_sentence(comparisons[0]) if comparisons else None
     slides = account(study, reading.runs)
-    nulls = null_tables(study, reading)
+    predicted = over_cases(study, reading)
+    nulls = null_tables(study, predicted)
     target = study.folder / "report"
     write_atomic(target / "arms.csv", exports.arms_csv(study, comparisons))
     write_atomic(target / "runs.csv", exports.runs_csv(study))
@@ -62,6 +65,7 @@ def write_report(folder: Path) -> Path:
     more = {"published": published_beside(study, reading), "tasks": task_rows(study)}
     more |= {"compute": equal_compute(study, reading, comparisons), "pareto": pareto(study, reading, comparisons)}
     more |= {"peak": peak_tables(study, reading, comparisons)}
+    more |= {"cases": case_tables(study, predicted, comparisons)}
     write_atomic(target / "published.csv", published_csv(more["published"]))
     write_atomic(target / "published.tex", published_latex(more["published"]))
     write_atomic(target / "published.md", published_markdown(more["published"]))
@@ -69,16 +73,18 @@ def write_report(folder: Path) -> Path:
     write_atomic(target / "compute.csv", compute_csv(study, more["compute"]))
     write_atomic(target / "pareto.csv", pareto_csv(study, more["pareto"]))
     write_atomic(target / "peak.csv", peak_csv(study, more["peak"]))
-    of_compute = {
+    write_atomic(target / "cases.csv", cases_csv(study, more["cases"]))
+    of_sections = {
         "compute": ("Equal compute", compute_sheets(study, more["compute"])),
         "pareto": ("Quality against cost", pareto_sheets(study, more["pareto"])),
         "peak": ("Peak and final checkpoint", peak_sheets(study, more["peak"])),
+        "cases": ("Other seeds, other patients", case_sheets(study, more["cases"])),
     }
-    for name, (_, sheets) in of_compute.items():
+    for name, (_, sheets) in of_sections.items():
         write_atomic(target / f"{name}.tex", tables_latex(sheets))
     text = exports.markdown(study, reading, comparisons, answers, gain, slides, nulls)
     text += published_markdown(more["published"]) + tasks_markdown(more["tasks"])
-    text += "".join(markdown(heading, sheets) for heading, sheets in of_compute.values())
+    text += "".join(markdown(heading, sheets) for heading, sheets in of_sections.values())
     write_atomic(target / "report.md", text)
     tables_for_papers = [arms_latex(study, comparisons), runs_latex(study), published_latex(more["published"])]
     write_atomic(target / "report.tex", "\n".join(tables_for_papers))
@@ -98,6 +104,7 @@ def _page(
 ) -> str:
     styles = {arm: style for style, arm in enumerate(study.arms)}
     shown, unseen = strips(study)
+    views = {"cases": case_views(more["cases"], styles)}
     return render(
         "page.html.j2",
         words=words,
@@ -130,7 +137,8 @@ def _page(
         slides=slides,
         runs=tables.run_rows(study),
         commands=_commands(study),
-        **more,
+        case_questions=QUESTIONS,
+        **(more | views),
     )
 
 
