@@ -27,6 +27,7 @@ from pathssl.report.comparison import (
 from pathssl.report.compute import compute_csv, compute_sheets, equal_compute
 from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
+from pathssl.report.labelfree import label_free, label_free_csv, label_free_sheets, label_free_view
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable, null_tables
 from pathssl.report.over_cases import over_cases
@@ -65,7 +66,7 @@ def write_report(folder: Path) -> Path:
     more = {"published": published_beside(study, reading), "tasks": task_rows(study)}
     more |= {"compute": equal_compute(study, reading, comparisons), "pareto": pareto(study, reading, comparisons)}
     more |= {"peak": peak_tables(study, reading, comparisons)}
-    more |= {"cases": case_tables(study, predicted, comparisons)}
+    more |= {"cases": case_tables(study, predicted, comparisons), "labelfree": label_free(study, reading)}
     write_atomic(target / "published.csv", published_csv(more["published"]))
     write_atomic(target / "published.tex", published_latex(more["published"]))
     write_atomic(target / "published.md", published_markdown(more["published"]))
@@ -74,11 +75,13 @@ def write_report(folder: Path) -> Path:
     write_atomic(target / "pareto.csv", pareto_csv(study, more["pareto"]))
     write_atomic(target / "peak.csv", peak_csv(study, more["peak"]))
     write_atomic(target / "cases.csv", cases_csv(study, more["cases"]))
+    write_atomic(target / "labelfree.csv", label_free_csv(more["labelfree"]))
     of_sections = {
         "compute": ("Equal compute", compute_sheets(study, more["compute"])),
         "pareto": ("Quality against cost", pareto_sheets(study, more["pareto"])),
         "peak": ("Peak and final checkpoint", peak_sheets(study, more["peak"])),
         "cases": ("Other seeds, other patients", case_sheets(study, more["cases"])),
+        "labelfree": ("Measures without labels beside the probes", label_free_sheets(study, more["labelfree"])),
     }
     for name, (_, sheets) in of_sections.items():
         write_atomic(target / f"{name}.tex", tables_latex(sheets))
@@ -104,7 +107,7 @@ def _page(
 ) -> str:
     styles = {arm: style for style, arm in enumerate(study.arms)}
     shown, unseen = strips(study)
-    views = {"cases": case_views(more["cases"], styles)}
+    views = {"cases": case_views(more["cases"], styles), "labelfree": label_free_view(more["labelfree"], study, styles)}
     return render(
         "page.html.j2",
         words=words,
