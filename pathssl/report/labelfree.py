@@ -18,8 +18,8 @@ from pathssl.report.study import Study, mark
 _NOT_MEASURES = ("site_chance",)  # what guessing gives, the same for all
 _MOST = 4  # probe metrics that are correlated: the study's first
 RELATIONS = {
-    "together": "all checkpoints",
-    "last": "last checkpoints, across runs",
+    "together": "over all checkpoints",
+    "last": "over runs, last checkpoint",
     "inside": "within runs, mean",
 }
 
@@ -120,7 +120,10 @@ def short_name(key: str) -> str:
 
 def _of_stopping(found: Stopping) -> str:
     best = "highest" if words.higher_is_better(found.by) else "lowest"
-    text = f"Stopping each of {words.plural(len(found.costs), 'run')} at its {best} {short_name(found.by)} would have cost "
+    text = f"Stopping each of {words.plural(len(found.costs), 'run')} at its {best} {short_name(found.by)} would have "
+    if not found.other:
+        return f"{text}changed nothing: all have it at the last checkpoint."
+    text += "cost "
     text += f"{words.change(found.last, 3)} of {words.full_title(found.key)} against its last checkpoint"
     if found.validated is not None:
         text += f", and {words.change(found.validated, 3)} against the checkpoint that its validation split chooses"
@@ -191,12 +194,12 @@ def label_free_sheets(study: Study, found: LabelFree | None) -> list[Sheet]:
         ]
         for one in found.stoppings
     ]
-    head = ["measure", "probe", *(f"ρ, {name}" for name in RELATIONS.values()), "checkpoints"]
+    head = ["measure", "probe", *RELATIONS.values(), "checkpoints"]
     of_costs = ["measure", "arm that it picks", "arm by validation", "cost of that arm", "stopped before the last"]
     of_costs += ["cost against the last", "cost against validation's"]
     key = f"{words.full_title(found.key)}{_marked(study, found.key)}"
     return [
-        Sheet("Rank correlations with the probes", head, related, 2, found.notes[:2] + found.notes[3:]),
+        Sheet("Rank correlations ρ with the probes", head, related, 2, found.notes[:2] + found.notes[3:]),
         Sheet(
             f"What choosing by them would have cost in {key}", of_costs, costs, 3, [*found.sentences, found.notes[2]]
         ),

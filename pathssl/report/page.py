@@ -27,6 +27,7 @@ from pathssl.report.comparison import (
 from pathssl.report.compute import compute_csv, compute_sheets, equal_compute
 from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
+from pathssl.report.heatmap import heat_csv, heat_map, heat_sheets, heat_view
 from pathssl.report.labelfree import label_free, label_free_csv, label_free_sheets, label_free_view
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable, null_tables
@@ -67,6 +68,7 @@ def write_report(folder: Path) -> Path:
     more |= {"compute": equal_compute(study, reading, comparisons), "pareto": pareto(study, reading, comparisons)}
     more |= {"peak": peak_tables(study, reading, comparisons)}
     more |= {"cases": case_tables(study, predicted, comparisons), "labelfree": label_free(study, reading)}
+    more |= {"heatmap": heat_map(study, reading, comparisons)}
     write_atomic(target / "published.csv", published_csv(more["published"]))
     write_atomic(target / "published.tex", published_latex(more["published"]))
     write_atomic(target / "published.md", published_markdown(more["published"]))
@@ -76,10 +78,12 @@ def write_report(folder: Path) -> Path:
     write_atomic(target / "peak.csv", peak_csv(study, more["peak"]))
     write_atomic(target / "cases.csv", cases_csv(study, more["cases"]))
     write_atomic(target / "labelfree.csv", label_free_csv(more["labelfree"]))
+    write_atomic(target / "heatmap.csv", heat_csv(study, more["heatmap"]))
     of_sections = {
         "compute": ("Equal compute", compute_sheets(study, more["compute"])),
         "pareto": ("Quality against cost", pareto_sheets(study, more["pareto"])),
         "peak": ("Peak and final checkpoint", peak_sheets(study, more["peak"])),
+        "heatmap": ("Every task at once", heat_sheets(study, more["heatmap"])),
         "cases": ("Other seeds, other patients", case_sheets(study, more["cases"])),
         "labelfree": ("Measures without labels beside the probes", label_free_sheets(study, more["labelfree"])),
     }
@@ -107,7 +111,11 @@ def _page(
 ) -> str:
     styles = {arm: style for style, arm in enumerate(study.arms)}
     shown, unseen = strips(study)
-    views = {"cases": case_views(more["cases"], styles), "labelfree": label_free_view(more["labelfree"], study, styles)}
+    views = {
+        "heatmap": heat_view(more["heatmap"], study),
+        "cases": case_views(more["cases"], styles),
+        "labelfree": label_free_view(more["labelfree"], study, styles),
+    }
     return render(
         "page.html.j2",
         words=words,
