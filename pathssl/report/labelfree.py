@@ -15,6 +15,7 @@ from pathssl.report.statistics import Estimate
 from pathssl.report.stopping import LEAST_CHECKPOINTS, LEAST_RUNS, ArmChoice, Stopping, arm_choice, shared, stopping
 from pathssl.report.study import Study, mark
 
+LABEL_FREE = "Measures without labels beside the probes"
 _NOT_MEASURES = ("site_chance",)  # what guessing gives, the same for all
 _MOST = 4  # probe metrics that are correlated: the study's first
 RELATIONS = {

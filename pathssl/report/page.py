@@ -28,7 +28,7 @@ from pathssl.report.compute import compute_csv, compute_sheets, equal_compute
 from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
 from pathssl.report.heatmap import heat_csv, heat_map, heat_sheets, heat_view
-from pathssl.report.labelfree import label_free, label_free_csv, label_free_sheets, label_free_view
+from pathssl.report.labelfree import LABEL_FREE, label_free, label_free_csv, label_free_sheets, label_free_view
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable, null_tables
 from pathssl.report.over_cases import over_cases
@@ -37,7 +37,7 @@ from pathssl.report.pareto import pareto, pareto_csv, pareto_sheets
 from pathssl.report.peak import peak_csv, peak_sheets, peak_tables
 from pathssl.report.pictures import KINDS, strips
 from pathssl.report.published import published_beside, published_csv, published_latex, published_markdown
-from pathssl.report.sheets import markdown, tables_latex
+from pathssl.report.sheets import Sheet, markdown, tables_latex
 from pathssl.report.study import Study, leaked, mark, read_study
 from pathssl.report.tasks import task_rows, tasks_markdown
 from pathssl.report.templates import render
@@ -73,30 +73,32 @@ def write_report(folder: Path) -> Path:
     write_atomic(target / "published.tex", published_latex(more["published"]))
     write_atomic(target / "published.md", published_markdown(more["published"]))
     write_atomic(target / "tasks.csv", exports.csv_text(more["tasks"]))
-    write_atomic(target / "compute.csv", compute_csv(study, more["compute"]))
-    write_atomic(target / "pareto.csv", pareto_csv(study, more["pareto"]))
-    write_atomic(target / "peak.csv", peak_csv(study, more["peak"]))
-    write_atomic(target / "cases.csv", cases_csv(study, more["cases"]))
-    write_atomic(target / "labelfree.csv", label_free_csv(more["labelfree"]))
-    write_atomic(target / "heatmap.csv", heat_csv(study, more["heatmap"]))
-    of_sections = {
-        "compute": ("Equal compute", compute_sheets(study, more["compute"])),
-        "pareto": ("Quality against cost", pareto_sheets(study, more["pareto"])),
-        "peak": ("Peak and final checkpoint", peak_sheets(study, more["peak"])),
-        "heatmap": ("Every task at once", heat_sheets(study, more["heatmap"])),
-        "cases": ("Other seeds, other patients", case_sheets(study, more["cases"])),
-        "labelfree": ("Measures without labels beside the probes", label_free_sheets(study, more["labelfree"])),
-    }
-    for name, (_, sheets) in of_sections.items():
+    sections = _sections(study, more)
+    for name, (_, csv, sheets) in sections.items():
+        write_atomic(target / f"{name}.csv", csv)
         write_atomic(target / f"{name}.tex", tables_latex(sheets))
     text = exports.markdown(study, reading, comparisons, answers, gain, slides, nulls)
     text += published_markdown(more["published"]) + tasks_markdown(more["tasks"])
-    text += "".join(markdown(heading, sheets) for heading, sheets in of_sections.values())
+    text += "".join(markdown(heading, sheets) for heading, _, sheets in sections.values())
     write_atomic(target / "report.md", text)
     tables_for_papers = [arms_latex(study, comparisons), runs_latex(study), published_latex(more["published"])]
     write_atomic(target / "report.tex", "\n".join(tables_for_papers))
     write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain, slides, nulls, more))
     return target / "index.html"
+
+
+def _sections(study: Study, more: Mapping[str, Any]) -> dict[str, tuple[str, str, list[Sheet]]]:
+    """By the name of its files, each section that has its own: its heading, its CSV, and its sheets for Markdown and LaTeX."""
+    compute, fronts, peak, heat = more["compute"], more["pareto"], more["peak"], more["heatmap"]
+    cases, labelfree = more["cases"], more["labelfree"]
+    return {
+        "compute": ("Equal compute", compute_csv(study, compute), compute_sheets(study, compute)),
+        "pareto": ("Quality against cost", pareto_csv(study, fronts), pareto_sheets(study, fronts)),
+        "peak": ("Peak and final checkpoint", peak_csv(study, peak), peak_sheets(study, peak)),
+        "heatmap": ("Every task at once", heat_csv(study, heat), heat_sheets(study, heat)),
+        "cases": ("Other seeds, other patients", cases_csv(study, cases), case_sheets(study, cases)),
+        "labelfree": (LABEL_FREE, label_free_csv(labelfree), label_free_sheets(study, labelfree)),
+    }
 
 
 def _page(
