@@ -157,6 +157,19 @@ def difference_chart(scale: Axis, estimate: Estimate, style: int, digits: int) -
     return _markup(svg)
 
 
+def pair_chart(scale: Axis, seeds: Estimate | None, cases: Estimate | None, style: int, digits: int) -> Markup:
+    """A difference twice against the line of zero: over seeds above, over cases below and dashed."""
+    height, shown = 34, [("over seeds", seeds, 11, {}), ("over cases", cases, 24, {"stroke-dasharray": "3 2"})]
+    shown = [(name, words.change(one, digits), one, middle, dashes) for name, one, middle, dashes in shown if one]
+    svg = _svg(scale.end + scale.start, height, "; ".join(f"{name} {text}" for name, text, *_ in shown) or "nothing")
+    _ruler(svg, scale, height)
+    _add(svg, "line", {"class": "zero", "x1": scale(0), "x2": scale(0), "y1": 0, "y2": height})
+    for name, text, one, middle, dashes in shown:
+        _bar(_add(svg, "g", dashes), scale, one, middle, style)
+        marker(svg, scale(one.value), middle, style, f"{name}: {text}")
+    return _markup(svg)
+
+
 def ruler(scale: Axis) -> Markup:
     """The labels of a dot plot's scale, for the head of its column."""
     svg = _svg(scale.end + scale.start, 14, None)

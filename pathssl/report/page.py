@@ -8,6 +8,7 @@ from typing import Any
 from pathssl.files import write_atomic
 from pathssl.records import of_null
 from pathssl.report import charts, exports, tables, words
+from pathssl.report.cases import QUESTIONS, case_sheets, case_tables, case_views, cases_csv
 from pathssl.report.comparison import (
     LEVEL,
     Comparison,
@@ -26,14 +27,17 @@ from pathssl.report.comparison import (
 from pathssl.report.compute import compute_csv, compute_sheets, equal_compute
 from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
+from pathssl.report.heatmap import heat_csv, heat_map, heat_sheets, heat_view
+from pathssl.report.labelfree import LABEL_FREE, label_free, label_free_csv, label_free_sheets, label_free_view
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable, null_tables
+from pathssl.report.over_cases import over_cases
 from pathssl.report.paper import arms_latex, runs_latex
 from pathssl.report.pareto import pareto, pareto_csv, pareto_sheets
 from pathssl.report.peak import peak_csv, peak_sheets, peak_tables
 from pathssl.report.pictures import KINDS, strips
 from pathssl.report.published import published_beside, published_csv, published_latex, published_markdown
-from pathssl.report.sheets import markdown, tables_latex
+from pathssl.report.sheets import Sheet, markdown, tables_latex
 from pathssl.report.study import Study, leaked, mark, read_study
 from pathssl.report.tasks import task_rows, tasks_markdown
 from pathssl.report.templates import render
@@ -52,7 +56,8 @@ def write_report(folder: Path) -> Path:
     answers = [answer for one in comparisons if one.key in study.family for answer in verdicts(one)]
     gain = gain_sentence(comparisons[0]) if comparisons else None
     slides = account(study, reading.runs)
-    nulls = null_tables(study, reading)
+    predicted = over_cases(study, reading)
+    nulls = null_tables(study, predicted)
     target = study.folder / "report"
     write_atomic(target / "arms.csv", exports.arms_csv(study, comparisons))
     write_atomic(target / "runs.csv", exports.runs_csv(study))
@@ -62,28 +67,38 @@ def write_report(folder: Path) -> Path:
     more = {"published": published_beside(study, reading), "tasks": task_rows(study)}
     more |= {"compute": equal_compute(study, reading, comparisons), "pareto": pareto(study, reading, comparisons)}
     more |= {"peak": peak_tables(study, reading, comparisons)}
+    more |= {"cases": case_tables(study, predicted, comparisons), "labelfree": label_free(study, reading)}
+    more |= {"heatmap": heat_map(study, reading, comparisons)}
     write_atomic(target / "published.csv", published_csv(more["published"]))
     write_atomic(target / "published.tex", published_latex(more["published"]))
     write_atomic(target / "published.md", published_markdown(more["published"]))
     write_atomic(target / "tasks.csv", exports.csv_text(more["tasks"]))
-    write_atomic(target / "compute.csv", compute_csv(study, more["compute"]))
-    write_atomic(target / "pareto.csv", pareto_csv(study, more["pareto"]))
-    write_atomic(target / "peak.csv", peak_csv(study, more["peak"]))
-    of_compute = {
-        "compute": ("Equal compute", compute_sheets(study, more["compute"])),
-        "pareto": ("Quality against cost", pareto_sheets(study, more["pareto"])),
-        "peak": ("Peak and final checkpoint", peak_sheets(study, more["peak"])),
-    }
-    for name, (_, sheets) in of_compute.items():
+    sections = _sections(study, more)
+    for name, (_, csv, sheets) in sections.items():
+        write_atomic(target / f"{name}.csv", csv)
         write_atomic(target / f"{name}.tex", tables_latex(sheets))
     text = exports.markdown(study, reading, comparisons, answers, gain, slides, nulls)
     text += published_markdown(more["published"]) + tasks_markdown(more["tasks"])
-    text += "".join(markdown(heading, sheets) for heading, sheets in of_compute.values())
+    text += "".join(markdown(heading, sheets) for heading, _, sheets in sections.values())
     write_atomic(target / "report.md", text)
     tables_for_papers = [arms_latex(study, comparisons), runs_latex(study), published_latex(more["published"])]
     write_atomic(target / "report.tex", "\n".join(tables_for_papers))
     write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain, slides, nulls, more))
     return target / "index.html"
+
+
+def _sections(study: Study, more: Mapping[str, Any]) -> dict[str, tuple[str, str, list[Sheet]]]:
+    """By the name of its files, each section that has its own: its heading, its CSV, and its sheets for Markdown and LaTeX."""
+    compute, fronts, peak, heat = more["compute"], more["pareto"], more["peak"], more["heatmap"]
+    cases, labelfree = more["cases"], more["labelfree"]
+    return {
+        "compute": ("Equal compute", compute_csv(study, compute), compute_sheets(study, compute)),
+        "pareto": ("Quality against cost", pareto_csv(study, fronts), pareto_sheets(study, fronts)),
+        "peak": ("Peak and final checkpoint", peak_csv(study, peak), peak_sheets(study, peak)),
+        "heatmap": ("Every task at once", heat_csv(study, heat), heat_sheets(study, heat)),
+        "cases": ("Other seeds, other patients", cases_csv(study, cases), case_sheets(study, cases)),
+        "labelfree": (LABEL_FREE, label_free_csv(labelfree), label_free_sheets(study, labelfree)),
+    }
 
 
 def _page(
@@ -98,6 +113,11 @@ def _page(
 ) -> str:
     styles = {arm: style for style, arm in enumerate(study.arms)}
     shown, unseen = strips(study)
+    views = {
+        "heatmap": heat_view(more["heatmap"], study),
+        "cases": case_views(more["cases"], styles),
+        "labelfree": label_free_view(more["labelfree"], study, styles),
+    }
     return render(
         "page.html.j2",
         words=words,
@@ -130,7 +150,8 @@ def _page(
         slides=slides,
         runs=tables.run_rows(study),
         commands=_commands(study),
-        **more,
+        case_questions=QUESTIONS,
+        **(more | views),
     )
 
 

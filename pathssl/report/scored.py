@@ -3,13 +3,13 @@
 Axes: N samples (or images with masks), R runs of a protocol (or heads), K classes, S draws of cases.
 """
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
-from pathssl import records
 from pathssl.metrics import bootstrap, segmentation
 from pathssl.metrics.classification import auroc, balanced_accuracy_of, confusion, f1_of
 
@@ -29,21 +29,24 @@ def drawn(key: str) -> bool:
 
 @dataclass(frozen=True)
 class Scored:
-    """`cases` are groups of samples, or, where `grouped` is false, the samples themselves: nobody said whose they are."""
+    """One run's metric. `cases`: the number of groups of samples, or, where `grouped` is false, of the samples themselves: nobody said
+    whose they are. sample: the same text for the same samples with the same labels and cases, which have the same draws.
+    """
 
     seed: int
-    cases: frozenset[str]
+    sample: str
+    samples: int
+    cases: int
     grouped: bool
-    ids: tuple[str, ...]
     value: float
     values_S: np.ndarray
 
 
-def scored(run: Path, step: int | None, task: str, protocol: str, split: str, metric: str) -> Scored | None:
-    """None where there are no predictions of that protocol on that split. Protocols of several runs: the mean of the runs' metric."""
-    if step is None or not records.has_predictions(run, step, task):
-        return None
-    stored = records.read_predictions(run, step, task)
+def scored(stored: Mapping[str, np.ndarray], seed: int, protocol: str, split: str, metric: str) -> Scored | None:
+    """Of a run's stored predictions of a task; None where there are none of that protocol on that split.
+
+    Protocols of several runs: the mean of the runs' metric.
+    """
     if str(stored["split"]) != split:
         return None
     if metric.endswith(_FEW_SHOT):
@@ -54,9 +57,10 @@ def scored(run: Path, step: int | None, task: str, protocol: str, split: str, me
         found = (_of_masks if metric in _OF_MASKS else _of_classes)(stored, protocol, metric)
     if found is None:
         return None
-    value, values_S = found
     ids, groups = stored["ids"].tolist(), stored["groups"].tolist()
-    return Scored(records.seed_of(run), frozenset(groups), groups != ids, tuple(ids), value, values_S)
+    labels = stored["labels"].tolist() if "labels" in stored else []  # masks have none
+    sample = hashlib.sha256(json.dumps([ids, groups, labels]).encode()).hexdigest()
+    return Scored(seed, sample, len(ids), len(set(groups)), groups != ids, *found)
 
 
 def _of_classes(stored: Mapping[str, np.ndarray], protocol: str, metric: str) -> tuple[float, np.ndarray] | None:

@@ -14,6 +14,7 @@ from pathssl.metrics.segmentation import dice, miou
 from pathssl.report import words
 from pathssl.report.comparison import choose_reading
 from pathssl.report.nulls import null_tables
+from pathssl.report.over_cases import over_cases
 from pathssl.report.page import write_report
 from pathssl.report.scored import drawn, scored
 from pathssl.report.study import read_study
@@ -65,7 +66,7 @@ def study(tmp_path):
 
 def tables_of(folder):
     read = read_study(folder)
-    return null_tables(read, choose_reading(read))
+    return null_tables(read, over_cases(read, choose_reading(read)))
 
 
 def test_every_row_is_the_mean_over_seeds_with_the_interval_over_cases(study):
@@ -109,12 +110,13 @@ def test_areas_under_the_curve_and_few_shots_have_intervals_too(study):
     predictions |= {"few_shot_shots": np.array([1, 4]), "few_shot_draws": np.full((2, 3), 0.4), "few_shot_hits": hits}
     fields = {key: probe[key] for key in ("step", "patches_seen", "task", "results")}
     records.write_probe(run, **fields, predictions=predictions)
-    area = scored(run, 200, "synthetic", "linear", "test", "auroc")
+    stored = records.read_predictions(run, 200, "synthetic")
+    area = scored(stored, 0, "linear", "test", "auroc")
     assert area.value == auroc(LABELS, predictions["linear_scores"])
     assert np.array_equal(area.values_S, aurocs(LABELS, predictions["linear_scores"], GROUPS))
-    four = scored(run, 200, "synthetic", "few_shot", "test", "4shot_balanced_accuracy")
+    four = scored(stored, 0, "few_shot", "test", "4shot_balanced_accuracy")
     assert four.value == pytest.approx(0.4) and np.array_equal(four.values_S, recalls(hits[1], LABELS, GROUPS))
-    assert scored(run, 200, "synthetic", "few_shot", "test", "2shot_balanced_accuracy") is None
+    assert scored(stored, 0, "few_shot", "test", "2shot_balanced_accuracy") is None
     assert drawn("probe/synthetic/linear/test/auroc") and not drawn("probe/synthetic/linear/test/stain_flips_0.05")
 
 
@@ -150,8 +152,9 @@ def test_masks_have_intervals_over_cases_too(tmp_path):
     where = {"step": 4, "patches_seen": 32, "task": "nuclei"}
     records.write_probe(tmp_path / "arm" / "seed3", **where, results={}, predictions=stored)
     for metric, of in (("dice", dice), ("miou", miou)):
-        found = scored(tmp_path / "arm" / "seed3", 4, "nuclei", "seg_linear", "test", metric)
-        assert (found.seed, found.grouped, len(found.cases)) == (3, True, 12)
+        written = records.read_predictions(tmp_path / "arm" / "seed3", 4, "nuclei")
+        found = scored(written, 3, "seg_linear", "test", metric)
+        assert (found.seed, found.grouped, found.cases) == (3, True, 12)
         assert found.value == pytest.approx(np.mean([of(counts[:, head], 0) for head in range(2)]))
         _, group = np.unique(groups, return_inverse=True)
         picked = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), size=2000)[5]

@@ -112,6 +112,10 @@ def test_the_page_is_one_file_that_fetches_nothing_and_runs_no_script_but_its_ow
         "compute.tex",
         "peak.csv",
         "peak.tex",
+        "heatmap.csv",
+        "heatmap.tex",
+        "labelfree.csv",
+        "labelfree.tex",
         "report.md",
         "report.tex",
     }
