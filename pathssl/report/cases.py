@@ -13,6 +13,7 @@ from pathssl.report.scored import Scored
 from pathssl.report.sheets import Sheet
 from pathssl.report.statistics import Estimate
 from pathssl.report.study import Study, leaked, mark
+from pathssl.report.svg import axis
 
 QUESTIONS = (
     "Over seeds: would the difference stay if the arms were trained again with other seeds, and tested on the same cases? (Student's t; "
@@ -124,7 +125,7 @@ def case_views(tables: Sequence[CaseTable], styles: Mapping[str, int]) -> list[d
     for table in tables:
         known = [one for row in table.rows for one in (row.seeds, row.cases) if one]
         ends = [end for one in known for end in (one.value, one.low, one.high) if end is not None]
-        scale = charts.axis([0.0, *ends], 14, 226, 3)
+        scale = axis([0.0, *ends], 14, 226, 3)
         rows = [
             {
                 "row": row,

@@ -1,53 +1,18 @@
-"""Charts as inline SVG.
-
-Drawn here and not by matplotlib because the page needs what its SVG does not give: colours that follow the reader's
-light or dark scheme (CSS variables), a tooltip on every mark, few bytes. matplotlib chooses the ticks. Arms are told
-apart by colour (Okabe and Ito's palette, in page.css), by marker and, from the eighth on, by dashes.
-"""
+"""The page's charts: learning curves, dot plots of arms and of differences."""
 
 import xml.etree.ElementTree as xml
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 from markupsafe import Markup
-from matplotlib.ticker import MaxNLocator
 
 from pathssl.report import words
 from pathssl.report.curves import Band, Curve, Line
 from pathssl.report.statistics import Estimate
+from pathssl.report.svg import CHARACTER, COLOURS, Axis, add, axis, dashes, drawing, group_of, marker, markup, spaced
 
-COLOURS = 7
-_DASHES = ("", "6 3", "2 3")
-_MARKERS = ("circle", "square", "diamond", "triangle")
 _BANDED = 8  # arms: more bands on one another are mud
 _REACH = 0.6  # of the lines' range: as far as bands may widen the chart; beyond it they are cut
-_CHARACTER = 6.1  # px: mean width of a character in a chart's 11 px labels
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A linear map from values `low`..`high` to pixels `start`..`end`, with ticks at round values."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-    ticks: tuple[float, ...]
-
-    def __call__(self, value: float) -> float:
-        return round(self.start + (value - self.low) / (self.high - self.low) * (self.end - self.start), 1)
-
-
-def axis(values: Iterable[float], start: float, end: float, n_ticks: int, padding: float = 0.0) -> Axis:
-    """An axis that holds all values with a share of `padding` on either side."""
-    values = list(values)
-    low, high = min(values), max(values)
-    if low == high:
-        low, high = low - (abs(low) * 0.05 or 0.5), high + (abs(high) * 0.05 or 0.5)
-    low, high = low - padding * (high - low), high + padding * (high - low)
-    ticks = MaxNLocator(nbins=n_ticks, steps=[1, 2, 2.5, 5, 10]).tick_values(low, high)
-    return Axis(low, high, start, end, tuple(float(f"{tick:.12g}") for tick in ticks if low <= tick <= high))
 
 
 def line_chart(curves: Sequence[Curve], description: str, short: dict[str, str], digits: int) -> Markup:
@@ -55,23 +20,23 @@ def line_chart(curves: Sequence[Curve], description: str, short: dict[str, str],
     width, height, top, bottom = 380, 240, 10, 34
     longest = max(len(short[curve.arm]) for curve in curves)
     named = len(curves) <= 6 and longest <= 12
-    right = width - 14 - (_CHARACTER * longest if named else 0)
+    right = width - 14 - (CHARACTER * longest if named else 0)
     bands = [(curve.style, curve.band) for curve in curves if curve.band] if banded(curves) else []
     y = axis(_heights(curves, [band for _, band in bands]), height - bottom, top, 5, padding=0.06)
-    left = 12 + _CHARACTER * max((len(words.compact(tick)) for tick in y.ticks), default=1)
+    left = 12 + CHARACTER * max((len(words.compact(tick)) for tick in y.ticks), default=1)
     x = axis((v for curve in curves for line in curve.lines for v in line.x), left, right, 4)
-    svg = _svg(width, height, description)
+    svg = drawing(width, height, description)
     _frame(svg, x, y)
     for style, band in bands:
-        _band(_group(svg, style), band, x, y, style)
+        _band(group_of(svg, style), band, x, y, style)
     for curve in curves:
-        group = _group(svg, curve.style)
+        group = group_of(svg, curve.style)
         for line in curve.seeds:
             _polyline(group, line, x, y, curve, "seed", f"{curve.arm}, seed {line.seed}")
     means = [curve for curve in curves if curve.mean]
     for curve in reversed(means):  # the baseline on top
         name = f"{curve.arm}, mean of {words.plural(curve.averaged, 'seed')}"
-        group = _group(svg, curve.style)
+        group = group_of(svg, curve.style)
         _polyline(group, curve.mean, x, y, curve, "mean", name)
         if len(curve.mean.x) <= 16:
             for patches, value in zip(curve.mean.x, curve.mean.y, strict=True):
@@ -79,7 +44,7 @@ def line_chart(curves: Sequence[Curve], description: str, short: dict[str, str],
                 marker(group, x(patches), y(value), curve.style, tip)
     if named:
         _names(svg, means, x, y, short)
-    return _markup(svg)
+    return markup(svg)
 
 
 def banded(curves: Sequence[Curve]) -> bool:
@@ -104,28 +69,28 @@ def _band(group: xml.Element, band: Band, x: Axis, y: Axis, style: int) -> None:
                 [(x(band.x[i]), y(np.clip(end[i], y.low, y.high))) for i in part] for end in (band.low, band.high)
             )
             points = " ".join(f"{px:g},{py:g}" for px, py in [*low, *reversed(high)])
-            _add(group, "polygon", {"class": f"band arm{style % COLOURS}", "points": points})
+            add(group, "polygon", {"class": f"band arm{style % COLOURS}", "points": points})
 
 
 def _frame(svg: xml.Element, x: Axis, y: Axis) -> None:
     """Grid lines, ticks and their labels."""
     for tick in y.ticks:
-        _add(svg, "line", {"class": "grid", "x1": x.start, "x2": x.end, "y1": y(tick), "y2": y(tick)})
-        _add(svg, "text", {"class": "tick end", "x": x.start - 6, "y": y(tick) + 3.5}, words.compact(tick))
+        add(svg, "line", {"class": "grid", "x1": x.start, "x2": x.end, "y1": y(tick), "y2": y(tick)})
+        add(svg, "text", {"class": "tick end", "x": x.start - 6, "y": y(tick) + 3.5}, words.compact(tick))
     for tick in x.ticks:
-        _add(svg, "line", {"class": "tickmark", "x1": x(tick), "x2": x(tick), "y1": y.start, "y2": y.start + 4})
-        _add(svg, "text", {"class": "tick middle", "x": x(tick), "y": y.start + 16}, words.compact(tick))
-    _add(svg, "line", {"class": "axis", "x1": x.start, "x2": x.end, "y1": y.start, "y2": y.start})
-    _add(svg, "text", {"class": "tick end", "x": x.end, "y": y.start + 31}, "patches seen")
+        add(svg, "line", {"class": "tickmark", "x1": x(tick), "x2": x(tick), "y1": y.start, "y2": y.start + 4})
+        add(svg, "text", {"class": "tick middle", "x": x(tick), "y": y.start + 16}, words.compact(tick))
+    add(svg, "line", {"class": "axis", "x1": x.start, "x2": x.end, "y1": y.start, "y2": y.start})
+    add(svg, "text", {"class": "tick end", "x": x.end, "y": y.start + 31}, "patches seen")
 
 
 def _names(svg: xml.Element, curves: Sequence[Curve], x: Axis, y: Axis, short: dict[str, str]) -> None:
     """The arms' names at the ends of their mean lines, moved apart where they would overlap."""
     curves = sorted(curves, key=lambda curve: y(curve.mean.y[-1]))
-    places = _spaced([y(curve.mean.y[-1]) for curve in curves], y.end, y.start)
+    places = spaced([y(curve.mean.y[-1]) for curve in curves], y.end, y.start)
     for place, curve in zip(places, curves, strict=True):
         text = {"class": f"name arm{curve.style % COLOURS}", "x": x(curve.mean.x[-1]) + 8, "y": place + 3.5}
-        _add(_group(svg, curve.style), "text", text, short[curve.arm])
+        add(group_of(svg, curve.style), "text", text, short[curve.arm])
 
 
 def interval_chart(
@@ -135,135 +100,78 @@ def interval_chart(
     height, middle = 26, 13
     width = scale.end + scale.start
     text = words.interval(estimate, digits)
-    svg = _svg(width, height, f"{text}; seeds: {', '.join(words.number(value, digits) for _, value in values)}")
+    svg = drawing(width, height, f"{text}; seeds: {', '.join(words.number(value, digits) for _, value in values)}")
     _ruler(svg, scale, height)
     _bar(svg, scale, estimate, middle, style)
     for seed, value in values:
-        dot = _add(svg, "circle", {"class": f"dot arm{style % COLOURS}", "cx": scale(value), "cy": middle, "r": 3})
-        _add(dot, "title", {}, f"seed {seed}: {words.number(value, digits)}")
+        dot = add(svg, "circle", {"class": f"dot arm{style % COLOURS}", "cx": scale(value), "cy": middle, "r": 3})
+        add(dot, "title", {}, f"seed {seed}: {words.number(value, digits)}")
     marker(svg, scale(estimate.value), middle, style, f"mean: {text}")
-    return _markup(svg)
+    return markup(svg)
 
 
 def difference_chart(scale: Axis, estimate: Estimate, style: int, digits: int) -> Markup:
     """A difference and its interval against the line of zero."""
     height, middle = 30, 11
     text = words.change(estimate, digits)
-    svg = _svg(scale.end + scale.start, height, f"difference {text}")
-    _add(svg, "line", {"class": "zero", "x1": scale(0), "x2": scale(0), "y1": 0, "y2": 20})
-    _add(svg, "text", {"class": "tick middle", "x": scale(0), "y": height - 1}, "0")
+    svg = drawing(scale.end + scale.start, height, f"difference {text}")
+    add(svg, "line", {"class": "zero", "x1": scale(0), "x2": scale(0), "y1": 0, "y2": 20})
+    add(svg, "text", {"class": "tick middle", "x": scale(0), "y": height - 1}, "0")
     _bar(svg, scale, estimate, middle, style)
     marker(svg, scale(estimate.value), middle, style, text)
-    return _markup(svg)
+    return markup(svg)
 
 
 def pair_chart(scale: Axis, seeds: Estimate | None, cases: Estimate | None, style: int, digits: int) -> Markup:
     """A difference twice against the line of zero: over seeds above, over cases below and dashed."""
     height, shown = 34, [("over seeds", seeds, 11, {}), ("over cases", cases, 24, {"stroke-dasharray": "3 2"})]
-    shown = [(name, words.change(one, digits), one, middle, dashes) for name, one, middle, dashes in shown if one]
-    svg = _svg(scale.end + scale.start, height, "; ".join(f"{name} {text}" for name, text, *_ in shown) or "nothing")
+    shown = [(name, words.change(one, digits), one, middle, dashed) for name, one, middle, dashed in shown if one]
+    svg = drawing(scale.end + scale.start, height, "; ".join(f"{name} {text}" for name, text, *_ in shown) or "nothing")
     _ruler(svg, scale, height)
-    _add(svg, "line", {"class": "zero", "x1": scale(0), "x2": scale(0), "y1": 0, "y2": height})
-    for name, text, one, middle, dashes in shown:
-        _bar(_add(svg, "g", dashes), scale, one, middle, style)
+    add(svg, "line", {"class": "zero", "x1": scale(0), "x2": scale(0), "y1": 0, "y2": height})
+    for name, text, one, middle, dashed in shown:
+        _bar(add(svg, "g", dashed), scale, one, middle, style)
         marker(svg, scale(one.value), middle, style, f"{name}: {text}")
-    return _markup(svg)
+    return markup(svg)
 
 
 def ruler(scale: Axis) -> Markup:
     """The labels of a dot plot's scale, for the head of its column."""
-    svg = _svg(scale.end + scale.start, 14, None)
+    svg = drawing(scale.end + scale.start, 14, None)
     for tick in scale.ticks:
-        _add(svg, "text", {"class": "tick middle", "x": scale(tick), "y": 11}, words.compact(tick))
-    return _markup(svg)
+        add(svg, "text", {"class": "tick middle", "x": scale(tick), "y": 11}, words.compact(tick))
+    return markup(svg)
 
 
 def swatch(style: int) -> Markup:
     """A piece of line with the arm's colour, marker and dashes, for legends and tables."""
-    svg = _svg(26, 12, None)
+    svg = drawing(26, 12, None)
     line = {"class": f"mean arm{style % COLOURS}", "x1": 1, "x2": 25, "y1": 6, "y2": 6}
-    _add(svg, "line", line | _dashes(style))
+    add(svg, "line", line | dashes(style))
     marker(svg, 13, 6, style, None)
-    return _markup(svg, "swatch")
-
-
-def marker(svg: xml.Element, x: float, y: float, style: int, tip: str | None) -> None:
-    """Adds the arm's marker with its tooltip."""
-    attributes = {"class": f"marker arm{style % COLOURS}"}
-    kind = _MARKERS[style % len(_MARKERS)]
-    if kind == "circle":
-        element = _add(svg, "circle", attributes | {"cx": x, "cy": y, "r": 3.6})
-    else:
-        corners = {
-            "square": [(-3.3, -3.3), (3.3, -3.3), (3.3, 3.3), (-3.3, 3.3)],
-            "diamond": [(0, -4.8), (4.8, 0), (0, 4.8), (-4.8, 0)],
-            "triangle": [(0, -4.6), (4.4, 3.4), (-4.4, 3.4)],
-        }[kind]
-        points = " ".join(f"{x + dx:.1f},{y + dy:.1f}" for dx, dy in corners)
-        element = _add(svg, "polygon", attributes | {"points": points})
-    if tip:
-        _add(element, "title", {}, tip)
+    return markup(svg, "swatch")
 
 
 def _polyline(svg: xml.Element, line: Line, x: Axis, y: Axis, curve: Curve, kind: str, tip: str) -> None:
     points = " ".join(f"{x(patches):g},{y(value):g}" for patches, value in zip(line.x, line.y, strict=True))
-    element = _add(
-        svg, "polyline", {"class": f"{kind} arm{curve.style % COLOURS}", "points": points} | _dashes(curve.style)
+    element = add(
+        svg, "polyline", {"class": f"{kind} arm{curve.style % COLOURS}", "points": points} | dashes(curve.style)
     )
-    _add(element, "title", {}, tip)
+    add(element, "title", {}, tip)
 
 
 def _bar(svg: xml.Element, scale: Axis, estimate: Estimate, middle: float, style: int) -> None:
     if estimate.low is not None:
         arm = f"interval arm{style % COLOURS}"
-        _add(
+        add(
             svg,
             "line",
             {"class": arm, "x1": scale(estimate.low), "x2": scale(estimate.high), "y1": middle, "y2": middle},
         )
         for end in (scale(estimate.low), scale(estimate.high)):
-            _add(svg, "line", {"class": arm, "x1": end, "x2": end, "y1": middle - 4, "y2": middle + 4})
+            add(svg, "line", {"class": arm, "x1": end, "x2": end, "y1": middle - 4, "y2": middle + 4})
 
 
 def _ruler(svg: xml.Element, scale: Axis, height: float) -> None:
     for tick in scale.ticks:
-        _add(svg, "line", {"class": "grid", "x1": scale(tick), "x2": scale(tick), "y1": 0, "y2": height})
-
-
-def _spaced(places: list[float], top: float, bottom: float, gap: float = 13) -> list[float]:
-    """The places, in order, moved apart to at least `gap` px around their common middle, all between `top` and `bottom`."""
-    moved = []
-    for place in places:
-        moved.append(max(place, moved[-1] + gap) if moved else place)
-    shift = (sum(moved) - sum(places)) / len(places) if places else 0
-    shift = min(max(shift, moved[-1] - bottom), moved[0] - top) if moved else 0
-    return [place - shift for place in moved]
-
-
-def _dashes(style: int) -> dict[str, str]:
-    dashes = _DASHES[style // COLOURS % len(_DASHES)]
-    return {"stroke-dasharray": dashes} if dashes else {}
-
-
-def _svg(width: float, height: float, description: str | None) -> xml.Element:
-    svg = xml.Element("svg", {"viewBox": f"0 0 {width:g} {height:g}"})
-    svg.attrib |= {"width": f"{width:g}", "height": f"{height:g}"}
-    svg.attrib |= {"role": "img", "aria-label": description} if description else {"aria-hidden": "true"}
-    return svg
-
-
-def _group(svg: xml.Element, style: int) -> xml.Element:
-    """A group that is hidden with its arm."""
-    return _add(svg, "g", {"data-arm": str(style)})
-
-
-def _add(parent: xml.Element, tag: str, attributes: dict, text: str | None = None) -> xml.Element:
-    written = {key: f"{value:g}" if isinstance(value, int | float) else value for key, value in attributes.items()}
-    element = xml.SubElement(parent, tag, written)
-    element.text = text
-    return element
-
-
-def _markup(svg: xml.Element, css_class: str = "chart") -> Markup:
-    svg.set("class", css_class)
-    return Markup(xml.tostring(svg, encoding="unicode"))  # ElementTree has escaped every text
+        add(svg, "line", {"class": "grid", "x1": scale(tick), "x2": scale(tick), "y1": 0, "y2": height})

@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pathssl.report import words
-from pathssl.report.charts import COLOURS, Axis, _add, _markup, _svg, axis, marker
+from pathssl.report.svg import CHARACTER, COLOURS, Axis, add, axis, drawing, marker, markup
 
 _WIDTH, _HEIGHT, _TOP, _RIGHT, _BOTTOM = 380, 260, 24, 14, 38
 # Small marks as paths that begin at their middle, in the order of charts' markers: thousands of them are one element.
@@ -35,12 +35,12 @@ def cloud_chart(
 ) -> Markup:
     """`labels`: of x and of y."""
     y = axis(np.concatenate([trail.y for trail in trails]), _HEIGHT - _BOTTOM, _TOP, 5, padding=0.06)
-    left = 12 + 6.1 * max((len(words.compact(tick)) for tick in y.ticks), default=1)
+    left = 12 + CHARACTER * max((len(words.compact(tick)) for tick in y.ticks), default=1)
     x = axis(np.concatenate([trail.x for trail in trails]), left, _WIDTH - _RIGHT, 5, padding=0.04)
-    svg = _svg(_WIDTH, _HEIGHT, description)
+    svg = drawing(_WIDTH, _HEIGHT, description)
     _frame(svg, x, y, labels)
     groups = {
-        arm: _add(svg, "g", {"data-arm": str(style)}) for arm, style in sorted(styles.items(), key=lambda of: -of[1])
+        arm: add(svg, "g", {"data-arm": str(style)}) for arm, style in sorted(styles.items(), key=lambda of: -of[1])
     }
     for arm, group in groups.items():
         mine = [trail for trail in trails if trail.arm == arm]
@@ -50,21 +50,21 @@ def cloud_chart(
             for a, b in zip(trail.x[:-1], trail.y[:-1], strict=True)
         )
         if small:
-            _add(group, "path", {"class": f"dot arm{styles[arm] % COLOURS}", "d": small})
+            add(group, "path", {"class": f"dot arm{styles[arm] % COLOURS}", "d": small})
         for trail in mine:
             a, b = (words.number(end[-1], words.decimals(map(abs, end))) for end in (trail.x, trail.y))
             tip = f"{arm}, seed {trail.seed}, last checkpoint: {labels[0]} {a}, {labels[1]} {b}"
             marker(group, x(trail.x[-1]), y(trail.y[-1]), styles[arm], tip)
-    return _markup(svg)
+    return markup(svg)
 
 
 def _frame(svg: xml.Element, x: Axis, y: Axis, labels: tuple[str, str]) -> None:
     for tick in y.ticks:
-        _add(svg, "line", {"class": "grid", "x1": x.start, "x2": x.end, "y1": y(tick), "y2": y(tick)})
-        _add(svg, "text", {"class": "tick end", "x": x.start - 6, "y": y(tick) + 3.5}, words.compact(tick))
+        add(svg, "line", {"class": "grid", "x1": x.start, "x2": x.end, "y1": y(tick), "y2": y(tick)})
+        add(svg, "text", {"class": "tick end", "x": x.start - 6, "y": y(tick) + 3.5}, words.compact(tick))
     for tick in x.ticks:
-        _add(svg, "line", {"class": "tickmark", "x1": x(tick), "x2": x(tick), "y1": y.start, "y2": y.start + 4})
-        _add(svg, "text", {"class": "tick middle", "x": x(tick), "y": y.start + 16}, words.compact(tick))
-    _add(svg, "line", {"class": "axis", "x1": x.start, "x2": x.end, "y1": y.start, "y2": y.start})
-    _add(svg, "text", {"class": "tick end", "x": x.end, "y": y.start + 32}, labels[0])
-    _add(svg, "text", {"class": "tick", "x": 2, "y": 12}, labels[1])
+        add(svg, "line", {"class": "tickmark", "x1": x(tick), "x2": x(tick), "y1": y.start, "y2": y.start + 4})
+        add(svg, "text", {"class": "tick middle", "x": x(tick), "y": y.start + 16}, words.compact(tick))
+    add(svg, "line", {"class": "axis", "x1": x.start, "x2": x.end, "y1": y.start, "y2": y.start})
+    add(svg, "text", {"class": "tick end", "x": x.end, "y": y.start + 32}, labels[0])
+    add(svg, "text", {"class": "tick", "x": 2, "y": 12}, labels[1])

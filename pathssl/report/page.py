@@ -1,123 +1,39 @@
-"""The report's files: one self-contained HTML page, CSV, Markdown and LaTeX."""
+"""The report as one self-contained HTML page."""
 
-from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from pathssl.files import write_atomic
 from pathssl.records import of_null
 from pathssl.report import charts, exports, tables, words
-from pathssl.report.cases import QUESTIONS, case_sheets, case_tables, case_views, cases_csv
+from pathssl.report.cases import QUESTIONS, case_views
 from pathssl.report.comparison import (
     LEVEL,
     Comparison,
     Reading,
     Verdict,
     basis_of,
-    choose_reading,
-    compare_all,
     effect_size,
-    gain_sentence,
     headline,
     reach,
-    verdicts,
     why_no_interval,
 )
-from pathssl.report.compute import compute_csv, compute_sheets, equal_compute
-from pathssl.report.coverage import Account, account
 from pathssl.report.curves import curves
-from pathssl.report.heatmap import heat_csv, heat_map, heat_sheets, heat_view
-from pathssl.report.labelfree import LABEL_FREE, label_free, label_free_csv, label_free_sheets, label_free_view
+from pathssl.report.findings import Findings
+from pathssl.report.heatmap import heat_view
+from pathssl.report.labelfree import label_free_view
 from pathssl.report.leaks import MARK
-from pathssl.report.nulls import NullTable, null_tables
-from pathssl.report.over_cases import over_cases
-from pathssl.report.paper import arms_latex, runs_latex
-from pathssl.report.pareto import pareto, pareto_csv, pareto_sheets
-from pathssl.report.peak import peak_csv, peak_sheets, peak_tables
 from pathssl.report.pictures import KINDS, strips
-from pathssl.report.published import published_beside, published_csv, published_latex, published_markdown
-from pathssl.report.sheets import Sheet, markdown, tables_latex
-from pathssl.report.study import Study, leaked, mark, read_study
-from pathssl.report.tasks import task_rows, tasks_markdown
+from pathssl.report.study import Study, leaked, mark
+from pathssl.report.svg import Axis, axis
 from pathssl.report.templates import render
 
 _UNCHARTED = ("/f1", "/auroc")  # beside balanced accuracy, unless the study asks for them
 
 
-def write_report(folder: Path) -> Path:
-    """The path of <folder>/report/index.html, written with CSV files, report.md and report.tex beside it.
-
-    `folder` is a study's (outputs/<study>), an arm's or a run's; runs may still be going on.
-    """
-    study = read_study(folder)
-    reading = choose_reading(study)
-    comparisons = compare_all(study, reading)
-    answers = [answer for one in comparisons if one.key in study.family for answer in verdicts(one)]
-    gain = gain_sentence(comparisons[0]) if comparisons else None
-    slides = account(study, reading.runs)
-    predicted = over_cases(study, reading)
-    nulls = null_tables(study, predicted)
-    target = study.folder / "report"
-    write_atomic(target / "arms.csv", exports.arms_csv(study, comparisons))
-    write_atomic(target / "runs.csv", exports.runs_csv(study))
-    write_atomic(target / "coverage.csv", exports.coverage_csv(slides))
-    write_atomic(target / "faults.csv", exports.faults_csv(slides))
-    write_atomic(target / "nulls.csv", exports.nulls_csv(study, nulls))
-    more = {"published": published_beside(study, reading), "tasks": task_rows(study)}
-    more |= {"compute": equal_compute(study, reading, comparisons), "pareto": pareto(study, reading, comparisons)}
-    more |= {"peak": peak_tables(study, reading, comparisons)}
-    more |= {"cases": case_tables(study, predicted, comparisons), "labelfree": label_free(study, reading)}
-    more |= {"heatmap": heat_map(study, reading, comparisons)}
-    write_atomic(target / "published.csv", published_csv(more["published"]))
-    write_atomic(target / "published.tex", published_latex(more["published"]))
-    write_atomic(target / "published.md", published_markdown(more["published"]))
-    write_atomic(target / "tasks.csv", exports.csv_text(more["tasks"]))
-    sections = _sections(study, more)
-    for name, (_, csv, sheets) in sections.items():
-        write_atomic(target / f"{name}.csv", csv)
-        write_atomic(target / f"{name}.tex", tables_latex(sheets))
-    text = exports.markdown(study, reading, comparisons, answers, gain, slides, nulls)
-    text += published_markdown(more["published"]) + tasks_markdown(more["tasks"])
-    text += "".join(markdown(heading, sheets) for heading, _, sheets in sections.values())
-    write_atomic(target / "report.md", text)
-    tables_for_papers = [arms_latex(study, comparisons), runs_latex(study), published_latex(more["published"])]
-    write_atomic(target / "report.tex", "\n".join(tables_for_papers))
-    write_atomic(target / "index.html", _page(study, reading, comparisons, answers, gain, slides, nulls, more))
-    return target / "index.html"
-
-
-def _sections(study: Study, more: Mapping[str, Any]) -> dict[str, tuple[str, str, list[Sheet]]]:
-    """By the name of its files, each section that has its own: its heading, its CSV, and its sheets for Markdown and LaTeX."""
-    compute, fronts, peak, heat = more["compute"], more["pareto"], more["peak"], more["heatmap"]
-    cases, labelfree = more["cases"], more["labelfree"]
-    return {
-        "compute": ("Equal compute", compute_csv(study, compute), compute_sheets(study, compute)),
-        "pareto": ("Quality against cost", pareto_csv(study, fronts), pareto_sheets(study, fronts)),
-        "peak": ("Peak and final checkpoint", peak_csv(study, peak), peak_sheets(study, peak)),
-        "heatmap": ("Every task at once", heat_csv(study, heat), heat_sheets(study, heat)),
-        "cases": ("Other seeds, other patients", cases_csv(study, cases), case_sheets(study, cases)),
-        "labelfree": (LABEL_FREE, label_free_csv(labelfree), label_free_sheets(study, labelfree)),
-    }
-
-
-def _page(
-    study: Study,
-    reading: Reading,
-    comparisons: list[Comparison],
-    answers: list[Verdict],
-    gain: str | None,
-    slides: Account,
-    nulls: list[NullTable],
-    more: Mapping[str, Any],
-) -> str:
+def page(found: Findings) -> str:
+    """The page of a study."""
+    study, reading, comparisons, answers = found.study, found.reading, found.comparisons, found.answers
     styles = {arm: style for style, arm in enumerate(study.arms)}
     shown, unseen = strips(study)
-    views = {
-        "heatmap": heat_view(more["heatmap"], study),
-        "cases": case_views(more["cases"], styles),
-        "labelfree": label_free_view(more["labelfree"], study, styles),
-    }
     return render(
         "page.html.j2",
         words=words,
@@ -128,7 +44,7 @@ def _page(
         state=tables.state_counts(study),
         answered=[_answers(one, answers, styles) for one in comparisons if one.key in study.family],
         family=sum(answer.outcome != "open" for answer in answers) or len(answers),
-        gain=gain,
+        gain=found.gain,
         level=f"{100 * LEVEL:.0f} %",
         reach=reach(comparisons[0]) if comparisons else None,
         headline=headline(study, answers),
@@ -139,7 +55,16 @@ def _page(
         leaked=partial(leaked, study),
         some=partial(mark, study),
         mark=MARK,
-        nulls=[(table, words.decimals(row.value.value for row in table.rows)) for table in nulls],
+        nulls=[(table, words.decimals(row.value.value for row in table.rows)) for table in found.nulls],
+        compute=found.compute,
+        pareto=found.pareto,
+        peak=found.peak,
+        cases=case_views(found.cases, styles),
+        case_questions=QUESTIONS,
+        labelfree=label_free_view(found.labelfree, study, styles),
+        heatmap=heat_view(found.heatmap, study),
+        published=found.published,
+        tasks=found.tasks,
         groups=_chart_groups(study, reading),
         throughput=tables.throughput(study),
         kinds=KINDS,
@@ -147,11 +72,9 @@ def _page(
         unseen=unseen,
         differences=tables.config_differences(study),
         data=tables.data_rows(study),
-        slides=slides,
+        slides=found.slides,
         runs=tables.run_rows(study),
         commands=_commands(study),
-        case_questions=QUESTIONS,
-        **(more | views),
     )
 
 
@@ -209,9 +132,9 @@ def _spread(comparison: Comparison) -> str:
     return f"pooled standard deviation {spread.sd:.2g}, {freedom}" if spread.known else ""
 
 
-def _scale(estimates: list, values: list[float], width: float) -> charts.Axis | None:
+def _scale(estimates: list, values: list[float], width: float) -> Axis | None:
     ends = [end for one in estimates for end in (one.value, one.low, one.high) if end is not None]
-    return charts.axis([*ends, *values], 14, width - 14, 3) if ends or values else None
+    return axis([*ends, *values], 14, width - 14, 3) if ends or values else None
 
 
 def _chart_groups(study: Study, reading: Reading) -> list[dict]:

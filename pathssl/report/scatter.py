@@ -7,8 +7,8 @@ import numpy as np
 from markupsafe import Markup
 
 from pathssl.report import words
-from pathssl.report.charts import _CHARACTER, COLOURS, Axis, _add, _markup, _spaced, _svg, axis, marker
 from pathssl.report.statistics import Estimate
+from pathssl.report.svg import CHARACTER, COLOURS, Axis, add, axis, drawing, marker, markup, spaced
 
 _WIDTH, _HEIGHT, _TOP, _BOTTOM = 380, 250, 24, 36
 
@@ -38,40 +38,40 @@ def scatter_chart(
         end for point in points for end in (point.value.value, point.value.low, point.value.high) if end is not None
     ]
     y = axis(ends, _HEIGHT - _BOTTOM, _TOP, 5, padding=0.06)
-    left = 12 + _CHARACTER * max(len(words.compact(tick)) for tick in y.ticks)
+    left = 12 + CHARACTER * max(len(words.compact(tick)) for tick in y.ticks)
     front = sorted((point for point in points if point.arm in on_front), key=lambda point: point.cost)
     longest = max(len(short[point.arm]) for point in front)
-    right = _WIDTH - 14 - (_CHARACTER * longest if longest <= 12 else 0)
+    right = _WIDTH - 14 - (CHARACTER * longest if longest <= 12 else 0)
     power = int(np.floor(np.log10(max(point.high for point in points)))) // 3 * 3
     scale = 10.0**power if power >= 6 else 1.0  # of FLOPs, such as 10^12
     x = axis((end / scale for point in points for end in (point.low, point.high)), left, right, 4, padding=0.06)
-    svg = _svg(_WIDTH, _HEIGHT, description)
+    svg = drawing(_WIDTH, _HEIGHT, description)
     unit = f"{labels[0]}, × {words.powered(scale).removeprefix('1.00 × ')}" if scale > 1 else labels[0]
     _frame(svg, x, y, unit, labels[1])
     _steps(svg, [(x(point.cost / scale), y(point.value.value)) for point in front])
     for point in reversed(points):  # the baseline on top
         at_x, at_y = x(point.cost / scale), y(point.value.value)
-        group = _add(svg, "g", {"data-arm": str(point.style)})
+        group = add(svg, "g", {"data-arm": str(point.style)})
         bar = {"class": f"interval arm{point.style % COLOURS}"}
         if point.value.low is not None:
-            _add(group, "line", bar | {"x1": at_x, "x2": at_x, "y1": y(point.value.low), "y2": y(point.value.high)})
-        _add(group, "line", bar | {"x1": x(point.low / scale), "x2": x(point.high / scale), "y1": at_y, "y2": at_y})
+            add(group, "line", bar | {"x1": at_x, "x2": at_x, "y1": y(point.value.low), "y2": y(point.value.high)})
+        add(group, "line", bar | {"x1": x(point.low / scale), "x2": x(point.high / scale), "y1": at_y, "y2": at_y})
         marker(group, at_x, at_y, point.style, f"{point.arm}: {write[0](point.value.value)} for {write[1](point.cost)}")
     if longest <= 12:
         _names(svg, front, [x(point.cost / scale) for point in front], y, short)
-    return _markup(svg)
+    return markup(svg)
 
 
 def _frame(svg: object, x: Axis, y: Axis, cost: str, quality: str) -> None:
     for tick in y.ticks:
-        _add(svg, "line", {"class": "grid", "x1": x.start, "x2": x.end, "y1": y(tick), "y2": y(tick)})
-        _add(svg, "text", {"class": "tick end", "x": x.start - 6, "y": y(tick) + 3.5}, words.compact(tick))
+        add(svg, "line", {"class": "grid", "x1": x.start, "x2": x.end, "y1": y(tick), "y2": y(tick)})
+        add(svg, "text", {"class": "tick end", "x": x.start - 6, "y": y(tick) + 3.5}, words.compact(tick))
     for tick in x.ticks:
-        _add(svg, "line", {"class": "tickmark", "x1": x(tick), "x2": x(tick), "y1": y.start, "y2": y.start + 4})
-        _add(svg, "text", {"class": "tick middle", "x": x(tick), "y": y.start + 16}, words.compact(tick))
-    _add(svg, "line", {"class": "axis", "x1": x.start, "x2": x.end, "y1": y.start, "y2": y.start})
-    _add(svg, "text", {"class": "tick end", "x": x.end, "y": y.start + 32}, cost)
-    _add(svg, "text", {"class": "tick", "x": x.start, "y": 12}, quality)
+        add(svg, "line", {"class": "tickmark", "x1": x(tick), "x2": x(tick), "y1": y.start, "y2": y.start + 4})
+        add(svg, "text", {"class": "tick middle", "x": x(tick), "y": y.start + 16}, words.compact(tick))
+    add(svg, "line", {"class": "axis", "x1": x.start, "x2": x.end, "y1": y.start, "y2": y.start})
+    add(svg, "text", {"class": "tick end", "x": x.end, "y": y.start + 32}, cost)
+    add(svg, "text", {"class": "tick", "x": x.start, "y": 12}, quality)
 
 
 def _steps(svg: object, corners: Sequence[tuple[float, float]]) -> None:
@@ -80,13 +80,13 @@ def _steps(svg: object, corners: Sequence[tuple[float, float]]) -> None:
     for at_x, at_y in corners[1:]:
         line += [(at_x, line[-1][1]), (at_x, at_y)]
     points = " ".join(f"{at_x:g},{at_y:g}" for at_x, at_y in line)
-    _add(svg, "polyline", {"class": "zero", "points": points})
+    add(svg, "polyline", {"class": "zero", "points": points})
 
 
 def _names(svg: object, front: Sequence[Point], places_x: Sequence[float], y: Axis, short: dict[str, str]) -> None:
     """Beside their markers, moved apart where they would overlap."""
     order = sorted(range(len(front)), key=lambda i: y(front[i].value.value))
-    places_y = _spaced([y(front[i].value.value) - 8 for i in order], y.end, y.start)
+    places_y = spaced([y(front[i].value.value) - 8 for i in order], y.end, y.start)
     for place, i in zip(places_y, order, strict=True):
         text = {"class": f"name arm{front[i].style % COLOURS}", "x": places_x[i] + 8, "y": place}
-        _add(svg, "text", text | {"data-arm": str(front[i].style)}, short[front[i].arm])
+        add(svg, "text", text | {"data-arm": str(front[i].style)}, short[front[i].arm])

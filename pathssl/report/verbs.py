@@ -21,7 +21,7 @@ def _add_report(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 
 def _report(options: argparse.Namespace) -> dict[str, Any]:
-    from pathssl.report.page import write_report
+    from pathssl.report.write import write_report
 
     page = write_report(options.folder)
     published = page.with_name("published.md").read_text().rstrip()

@@ -12,7 +12,7 @@ from programs import pathssl, train
 from pathssl import sources
 from pathssl.cli import compose
 from pathssl.records import find_runs, read_leaks
-from pathssl.report.page import write_report
+from pathssl.report.write import write_report
 
 
 def table(folder, rows):

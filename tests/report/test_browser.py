@@ -14,8 +14,8 @@ from PIL import Image
 
 from pathssl import records
 from pathssl.report.album import Chapter, Plate, Table, write_album
-from pathssl.report.page import write_report
 from pathssl.report.pictures import KINDS
+from pathssl.report.write import write_report
 
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
 pytestmark = [

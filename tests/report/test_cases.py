@@ -12,8 +12,8 @@ from pathssl.metrics import balanced_accuracy
 from pathssl.report.cases import case_tables
 from pathssl.report.comparison import choose_reading, compare_all
 from pathssl.report.over_cases import over_cases
-from pathssl.report.page import write_report
 from pathssl.report.study import read_study
+from pathssl.report.write import write_report
 
 ARMS = {"teacher=m0.9": 0.0, "teacher=m0.99": 0.0, "teacher=m0.999": 0.0}
 

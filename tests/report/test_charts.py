@@ -8,16 +8,17 @@ from pathssl.report import charts, words
 from pathssl.report.curves import Band, curves
 from pathssl.report.statistics import Estimate
 from pathssl.report.study import read_study
+from pathssl.report.svg import axis, drawing, spaced
 
 
 def test_an_axis_maps_its_ends_to_its_pixels_and_has_round_ticks():
-    axis = charts.axis([0.0, 640_000.0], 40, 366, 4)
-    assert (axis(0), axis(640_000), axis(320_000)) == (40, 366, 203)
-    assert axis.ticks == (0, 200_000, 400_000, 600_000)
+    x = axis([0.0, 640_000.0], 40, 366, 4)
+    assert (x(0), x(640_000), x(320_000)) == (40, 366, 203)
+    assert x.ticks == (0, 200_000, 400_000, 600_000)
 
 
 def test_an_axis_of_equal_values_still_has_a_width():
-    assert charts.axis([0.5, 0.5], 0, 100, 3)(0.5) == 50
+    assert axis([0.5, 0.5], 0, 100, 3)(0.5) == 50
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_every_seed_and_mean_has_a_line_with_a_tooltip_inside_the_chart(drawn):
 
 
 def test_an_interval_is_drawn_at_its_place():
-    scale = charts.axis([0.0, 1.0], 0, 100, 3)
+    scale = axis([0.0, 1.0], 0, 100, 3)
     svg = xml.fromstring(charts.interval_chart(scale, Estimate(0.5, 0.25, 0.75, 2), [(0, 0.4), (1, 0.6)], 0, 3))
     bar = next(line for line in svg.iter("line") if "interval" in line.get("class"))
     assert (bar.get("x1"), bar.get("x2")) == ("25", "75")
@@ -53,12 +54,12 @@ def test_an_interval_is_drawn_at_its_place():
 
 
 def test_names_that_would_overlap_are_moved_apart():
-    assert charts._spaced([10.0, 12.0, 80.0], 0, 90) == pytest.approx([10 - 11 / 3, 23 - 11 / 3, 80 - 11 / 3])
+    assert spaced([10.0, 12.0, 80.0], 0, 90) == pytest.approx([10 - 11 / 3, 23 - 11 / 3, 80 - 11 / 3])
 
 
 def test_names_at_a_charts_edge_stay_within_it():
-    assert charts._spaced([88.0, 89.0, 89.0], 10, 90) == pytest.approx([64, 77, 90])
-    assert charts._spaced([10.0, 11.0], 10, 90) == pytest.approx([10, 23])
+    assert spaced([88.0, 89.0, 89.0], 10, 90) == pytest.approx([64, 77, 90])
+    assert spaced([10.0, 11.0], 10, 90) == pytest.approx([10, 23])
 
 
 def test_all_that_is_drawn_of_an_arm_is_in_groups_that_bear_its_number(drawn):
@@ -69,8 +70,8 @@ def test_all_that_is_drawn_of_an_arm_is_in_groups_that_bear_its_number(drawn):
 
 
 def test_a_band_follows_its_numbers_breaks_where_there_are_none_and_is_cut_at_the_charts_edge():
-    x = y = charts.axis([0.0, 100.0], 0, 100, 3)
+    x = y = axis([0.0, 100.0], 0, 100, 3)
     low, high = np.array([10, np.nan, 20, -50.0]), np.array([30, np.nan, 40, 60.0])
-    svg = charts._svg(100, 100, None)
+    svg = drawing(100, 100, None)
     charts._band(svg, Band(np.array([0.0, 40, 60, 100]), low, high), x, y, 0)
     assert [band.get("points") for band in svg] == ["60,20 100,0 100,60 60,40"]

@@ -10,8 +10,8 @@ from scipy import stats
 
 from pathssl.report.comparison import choose_reading, compare_all
 from pathssl.report.compute import equal_compute
-from pathssl.report.page import write_report
 from pathssl.report.study import read_study
+from pathssl.report.write import write_report
 
 RANKME = "unsupervised/rankme"
 REPORT = {"baseline": "model=s", "primary": ACCURACY, "metrics": [ACCURACY, RANKME], "family": [ACCURACY]}

@@ -12,8 +12,8 @@ import pathssl.report
 from pathssl import records
 from pathssl.report.comparison import choose_reading, compare_all
 from pathssl.report.heatmap import STRENGTH, heat_map, heat_view
-from pathssl.report.page import write_report
 from pathssl.report.study import read_study
+from pathssl.report.write import write_report
 
 ARMS = {"teacher=m0.9": 0.0, "teacher=m0.99": 0.08, "teacher=m0.999": -0.08}
 

@@ -11,8 +11,8 @@ from pathssl import records
 from pathssl.files import write_atomic
 from pathssl.report.comparison import choose_reading
 from pathssl.report.labelfree import label_free
-from pathssl.report.page import write_report
 from pathssl.report.study import read_study
+from pathssl.report.write import write_report
 
 RANKME, ODCORR, VAL = "unsupervised/rankme", "unsupervised/odcorr", ACCURACY.replace("/test/", "/val/")
 # At the trained checkpoints of four runs (two arms, two seeds): accuracy, the same on validation, RankMe, ODCorr.

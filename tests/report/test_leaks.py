@@ -11,7 +11,7 @@ from test_nulls import add_predictions
 from pathssl import records
 from pathssl.report.leaks import leaks_text
 from pathssl.report.noise import measure_noise, noise_text
-from pathssl.report.page import write_report
+from pathssl.report.write import write_report
 
 MARK = "tested on what was trained on"
 
@@ -84,7 +84,7 @@ def test_where_arms_differ_the_rows_are_marked_and_charts_name_the_arms(tmp_path
     sections = {re.search('aria-labelledby="([^"]*)', part)[1]: part for part in page.split("<section ")[1:]}
     marked_row = rf'<th scope="row">(?:(?!</th>).)*<span class="tag">{MARK}</span></th>'
     assert {id: len(re.findall(marked_row, sections[id])) for id in ("arms", "nulls")} == {"arms": 2 * 2, "nulls": 2}
-    assert page.count("m0.99, teacher=m0.999</span></figcaption>") == 3
+    assert sections["curves"].count("m0.99, teacher=m0.999</span></figcaption>") == 3
     assert len(re.findall(rf"^\| teacher=m0.99(?:9)? — {MARK} \|", text, re.MULTILINE)) >= 2 * 3
     for name in ("arms.csv", "nulls.csv"):
         with open(report / name, newline="") as file:

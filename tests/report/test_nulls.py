@@ -15,9 +15,9 @@ from pathssl.report import words
 from pathssl.report.comparison import choose_reading
 from pathssl.report.nulls import null_tables
 from pathssl.report.over_cases import over_cases
-from pathssl.report.page import write_report
 from pathssl.report.scored import drawn, scored
 from pathssl.report.study import read_study
+from pathssl.report.write import write_report
 
 CASES, EACH = 40, 6
 LABELS = np.repeat(np.arange(CASES) % 3, EACH)

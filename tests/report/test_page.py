@@ -15,7 +15,7 @@ import yaml
 from fake_study import ACCURACY, DEMO, coverage, write_run, write_study
 
 from pathssl import records
-from pathssl.report.page import write_report
+from pathssl.report.write import write_report
 
 ARMS = {"teacher=m0.9": 0.0, "teacher=m0.99": 0.012}
 

@@ -6,9 +6,9 @@ import pytest
 from fake_study import ACCURACY, write_points
 
 from pathssl.report.comparison import choose_reading, compare_all
-from pathssl.report.page import write_report
 from pathssl.report.pareto import dominating, pareto
 from pathssl.report.study import read_study
+from pathssl.report.write import write_report
 
 COLOUR = "unsupervised/stain_distance_0.05"
 

@@ -8,9 +8,9 @@ from fake_study import ACCURACY, write_points
 from scipy import stats
 
 from pathssl.report.comparison import choose_reading, compare_all
-from pathssl.report.page import write_report
 from pathssl.report.peak import chosen_at, peak_tables
 from pathssl.report.study import read_study
+from pathssl.report.write import write_report
 
 VAL = ACCURACY.replace("/test/", "/val/")
 REPORT = {"baseline": "m=a", "primary": ACCURACY, "metrics": [ACCURACY], "family": [ACCURACY]}

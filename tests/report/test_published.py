@@ -13,8 +13,8 @@ from pathssl.cli import main
 from pathssl.complaints import CONF
 from pathssl.report import published
 from pathssl.report.comparison import choose_reading
-from pathssl.report.page import write_report
 from pathssl.report.study import read_study
+from pathssl.report.write import write_report
 
 # Table I of arXiv 2404.15217 as printed: BACH, CRC, MHIST, PCam val, PCam test, each mean and sd, in thousandths; typed from the paper.
 COLUMNS = ("bach_val", "crc_val", "mhist_val", "pcam_val", "pcam_test")

@@ -5,9 +5,9 @@ import json
 from fake_study import write_study
 
 from pathssl.records import find_runs
-from pathssl.report.page import write_report
 from pathssl.report.study import read_study
 from pathssl.report.tasks import task_rows
+from pathssl.report.write import write_report
 
 BACH = {
     "source": "BACH in /x",
