@@ -141,8 +141,7 @@ def _of_choice(found: ArmChoice, names: Mapping[str, str]) -> str:
 def _notes(relations: Sequence[Relation]) -> list[str]:
     notes = [
         "ρ is Spearman's rank correlation; its intervals are by drawing whole runs again, because checkpoints of one run resemble each "
-        "other (in simulations of 4 to 30 runs, these 95 % intervals hold the truth in 91 to 94 %). No p, no correction: a question for a "
-        "next study.",
+        "other; of few runs they are narrow. No p, no correction: a question for a next study.",
         "Only checkpoints after step 0, and only runs that train. Within a run, both may just follow the time of training.",
         "A cost is positive where the choice was the worse one. Its interval is Student's t over runs, with the variance within arms "
         "pooled; that of an arm's cost is as if the two arms had been named beforehand. Validation chooses by the same metric on its own "

@@ -44,3 +44,14 @@ def test_the_same_numbers_give_the_same_files_and_names_stay_text(compared, tmp_
     assert contents[0] == contents[1]
     texts = [element.text for element in xml.fromstring(contents[0][0]).iter("{http://www.w3.org/2000/svg}text")]
     assert {"teacher=m0.9 *", "teacher=m0.99", "objective=$x_1$"} <= set(texts)
+
+
+def test_a_long_name_is_broken_and_leaves_room(tmp_path):
+    long = ",".join(f"objective.part_{k}=value_{k}" for k in range(8))
+    study = read_study(write_study(tmp_path / "s", {"objective=a": 0.0, f"objective=b,{long}": 0.1}, pictures=False))
+    comparison = compare_all(study, choose_reading(study))[0]
+    figure = arms_figure(study, comparison)
+    figure.savefig(tmp_path / "figure.png", dpi=50)
+    axes = figure.axes[0]
+    assert axes.get_position().width > 0.5
+    assert max(map(len, axes.get_yticklabels()[1].get_text().split("\n"))) <= 36
