@@ -9,7 +9,20 @@ from markupsafe import Markup
 from pathssl.report import words
 from pathssl.report.curves import Band, Curve, Line
 from pathssl.report.statistics import Estimate
-from pathssl.report.svg import CHARACTER, COLOURS, Axis, add, axis, dashes, drawing, group_of, marker, markup, spaced
+from pathssl.report.svg import (
+    CHARACTER,
+    COLOURS,
+    Axis,
+    add,
+    axis,
+    dashes,
+    drawing,
+    frame,
+    group_of,
+    marker,
+    markup,
+    spaced,
+)
 
 _BANDED = 8  # arms: more bands on one another are mud
 _REACH = 0.6  # of the lines' range: as far as bands may widen the chart; beyond it they are cut
@@ -26,7 +39,7 @@ def line_chart(curves: Sequence[Curve], description: str, short: dict[str, str],
     left = 12 + CHARACTER * max((len(words.compact(tick)) for tick in y.ticks), default=1)
     x = axis((v for curve in curves for line in curve.lines for v in line.x), left, right, 4)
     svg = drawing(width, height, description)
-    _frame(svg, x, y)
+    frame(svg, x, y, "patches seen")
     for style, band in bands:
         _band(group_of(svg, style), band, x, y, style)
     for curve in curves:
@@ -70,18 +83,6 @@ def _band(group: xml.Element, band: Band, x: Axis, y: Axis, style: int) -> None:
             )
             points = " ".join(f"{px:g},{py:g}" for px, py in [*low, *reversed(high)])
             add(group, "polygon", {"class": f"band arm{style % COLOURS}", "points": points})
-
-
-def _frame(svg: xml.Element, x: Axis, y: Axis) -> None:
-    """Grid lines, ticks and their labels."""
-    for tick in y.ticks:
-        add(svg, "line", {"class": "grid", "x1": x.start, "x2": x.end, "y1": y(tick), "y2": y(tick)})
-        add(svg, "text", {"class": "tick end", "x": x.start - 6, "y": y(tick) + 3.5}, words.compact(tick))
-    for tick in x.ticks:
-        add(svg, "line", {"class": "tickmark", "x1": x(tick), "x2": x(tick), "y1": y.start, "y2": y.start + 4})
-        add(svg, "text", {"class": "tick middle", "x": x(tick), "y": y.start + 16}, words.compact(tick))
-    add(svg, "line", {"class": "axis", "x1": x.start, "x2": x.end, "y1": y.start, "y2": y.start})
-    add(svg, "text", {"class": "tick end", "x": x.end, "y": y.start + 31}, "patches seen")
 
 
 def _names(svg: xml.Element, curves: Sequence[Curve], x: Axis, y: Axis, short: dict[str, str]) -> None:

@@ -1,6 +1,5 @@
 """One measure against another, as inline SVG: every checkpoint of every run a small mark of its arm, a run's last one a large one."""
 
-import xml.etree.ElementTree as xml
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,7 +7,7 @@ import numpy as np
 from markupsafe import Markup
 
 from pathssl.report import words
-from pathssl.report.svg import CHARACTER, COLOURS, Axis, add, axis, drawing, marker, markup
+from pathssl.report.svg import CHARACTER, COLOURS, add, axis, drawing, frame, marker, markup
 
 _WIDTH, _HEIGHT, _TOP, _RIGHT, _BOTTOM = 380, 260, 24, 14, 38
 # Small marks as paths that begin at their middle, in the order of charts' markers: thousands of them are one element.
@@ -38,7 +37,7 @@ def cloud_chart(
     left = 12 + CHARACTER * max((len(words.compact(tick)) for tick in y.ticks), default=1)
     x = axis(np.concatenate([trail.x for trail in trails]), left, _WIDTH - _RIGHT, 5, padding=0.04)
     svg = drawing(_WIDTH, _HEIGHT, description)
-    _frame(svg, x, y, labels)
+    frame(svg, x, y, *labels)
     groups = {
         arm: add(svg, "g", {"data-arm": str(style)}) for arm, style in sorted(styles.items(), key=lambda of: -of[1])
     }
@@ -56,15 +55,3 @@ def cloud_chart(
             tip = f"{arm}, seed {trail.seed}, last checkpoint: {labels[0]} {a}, {labels[1]} {b}"
             marker(group, x(trail.x[-1]), y(trail.y[-1]), styles[arm], tip)
     return markup(svg)
-
-
-def _frame(svg: xml.Element, x: Axis, y: Axis, labels: tuple[str, str]) -> None:
-    for tick in y.ticks:
-        add(svg, "line", {"class": "grid", "x1": x.start, "x2": x.end, "y1": y(tick), "y2": y(tick)})
-        add(svg, "text", {"class": "tick end", "x": x.start - 6, "y": y(tick) + 3.5}, words.compact(tick))
-    for tick in x.ticks:
-        add(svg, "line", {"class": "tickmark", "x1": x(tick), "x2": x(tick), "y1": y.start, "y2": y.start + 4})
-        add(svg, "text", {"class": "tick middle", "x": x(tick), "y": y.start + 16}, words.compact(tick))
-    add(svg, "line", {"class": "axis", "x1": x.start, "x2": x.end, "y1": y.start, "y2": y.start})
-    add(svg, "text", {"class": "tick end", "x": x.end, "y": y.start + 32}, labels[0])
-    add(svg, "text", {"class": "tick", "x": 2, "y": 12}, labels[1])

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from pathssl.report import words
 from pathssl.report.statistics import Estimate
-from pathssl.report.svg import CHARACTER, COLOURS, Axis, add, axis, drawing, marker, markup, spaced
+from pathssl.report.svg import CHARACTER, COLOURS, Axis, add, axis, drawing, frame, marker, markup, spaced
 
 _WIDTH, _HEIGHT, _TOP, _BOTTOM = 380, 250, 24, 36
 
@@ -47,7 +47,7 @@ def scatter_chart(
     x = axis((end / scale for point in points for end in (point.low, point.high)), left, right, 4, padding=0.06)
     svg = drawing(_WIDTH, _HEIGHT, description)
     unit = f"{labels[0]}, × {words.powered(scale).removeprefix('1.00 × ')}" if scale > 1 else labels[0]
-    _frame(svg, x, y, unit, labels[1])
+    frame(svg, x, y, unit, labels[1])
     _steps(svg, [(x(point.cost / scale), y(point.value.value)) for point in front])
     for point in reversed(points):  # the baseline on top
         at_x, at_y = x(point.cost / scale), y(point.value.value)
@@ -60,18 +60,6 @@ def scatter_chart(
     if longest <= 12:
         _names(svg, front, [x(point.cost / scale) for point in front], y, short)
     return markup(svg)
-
-
-def _frame(svg: object, x: Axis, y: Axis, cost: str, quality: str) -> None:
-    for tick in y.ticks:
-        add(svg, "line", {"class": "grid", "x1": x.start, "x2": x.end, "y1": y(tick), "y2": y(tick)})
-        add(svg, "text", {"class": "tick end", "x": x.start - 6, "y": y(tick) + 3.5}, words.compact(tick))
-    for tick in x.ticks:
-        add(svg, "line", {"class": "tickmark", "x1": x(tick), "x2": x(tick), "y1": y.start, "y2": y.start + 4})
-        add(svg, "text", {"class": "tick middle", "x": x(tick), "y": y.start + 16}, words.compact(tick))
-    add(svg, "line", {"class": "axis", "x1": x.start, "x2": x.end, "y1": y.start, "y2": y.start})
-    add(svg, "text", {"class": "tick end", "x": x.end, "y": y.start + 32}, cost)
-    add(svg, "text", {"class": "tick", "x": x.start, "y": 12}, quality)
 
 
 def _steps(svg: object, corners: Sequence[tuple[float, float]]) -> None:

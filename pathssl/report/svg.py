@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 from matplotlib.ticker import MaxNLocator
 
+from pathssl.report import words
+
 COLOURS = 7
 CHARACTER = 6.1  # px: mean width of a character in a chart's 11 px labels
 _DASHES = ("", "6 3", "2 3")
@@ -98,3 +100,17 @@ def spaced(places: list[float], top: float, bottom: float, gap: float = 13) -> l
 def markup(svg: xml.Element, css_class: str = "chart") -> Markup:
     svg.set("class", css_class)
     return Markup(xml.tostring(svg, encoding="unicode"))  # ElementTree has escaped every text
+
+
+def frame(svg: xml.Element, x: Axis, y: Axis, below: str, above: str | None = None) -> None:
+    """Grid lines, ticks and their labels; what is below the level axis, and above the upright one."""
+    for tick in y.ticks:
+        add(svg, "line", {"class": "grid", "x1": x.start, "x2": x.end, "y1": y(tick), "y2": y(tick)})
+        add(svg, "text", {"class": "tick end", "x": x.start - 6, "y": y(tick) + 3.5}, words.compact(tick))
+    for tick in x.ticks:
+        add(svg, "line", {"class": "tickmark", "x1": x(tick), "x2": x(tick), "y1": y.start, "y2": y.start + 4})
+        add(svg, "text", {"class": "tick middle", "x": x(tick), "y": y.start + 16}, words.compact(tick))
+    add(svg, "line", {"class": "axis", "x1": x.start, "x2": x.end, "y1": y.start, "y2": y.start})
+    add(svg, "text", {"class": "tick end", "x": x.end, "y": y.start + 31}, below)
+    if above:
+        add(svg, "text", {"class": "tick", "x": 2, "y": 12}, above)
