@@ -107,9 +107,11 @@ def _sentences(comparison: Comparison, rows: list[CaseRow], base: Scored, names:
     sentences, unit = [], "case" if base.grouped else "image"
     if base.cases < LEAST_CASES:
         sentences.append(too_few(base.cases, unit, comparison.key))
-    elif any(row.cases is not None for row in rows):
-        both = [names[row.arm] for row in rows if row.holds == "both"]
-        of = f"Of {words.plural(len(rows), 'difference')} to {names[comparison.baseline]} in {words.full_title(comparison.key)}"
+    elif known := [
+        row for row in rows if row.cases is not None and row.seeds is not None and row.seeds.low is not None
+    ]:
+        both = [names[row.arm] for row in known if row.holds == "both"]
+        of = f"Of {words.plural(len(known), 'difference')} to {names[comparison.baseline]} in {words.full_title(comparison.key)}"
         holds = f"{len(both)} {'holds' if len(both) == 1 else 'hold'}" if both else "none holds"
         sentences.append(f"{of}, {holds} for other seeds and other {unit}s{': ' if both else ''}{', '.join(both)}.")
     other = [names[row.arm] for row in rows if row.cases is None]

@@ -16,7 +16,8 @@ from pathssl.report.study import Run, Study, leaked, mark
 _TITLES = {costs.PATCHES: "Equal patches seen", costs.HOURS: "Equal device-hours", costs.FLOPS: "Equal FLOPs"}
 _HOW = (
     "A run's value at a budget is on the straight line between its own two checkpoints around it, and on none beyond its last: rough where "
-    "checkpoints are few. Each budget is the largest that all compared runs reached."
+    "checkpoints are few, and less noisy than a measured value, so that p is too small where some arms are interpolated and others are "
+    "not. Each budget is the largest that all compared runs reached."
 )
 _SCHEDULE = (
     "What a run had at a part of its budget is not what one planned for that part would have: a learning rate that falls had not fallen. "
@@ -78,7 +79,7 @@ def equal_compute(study: Study, reading: Reading, comparisons: list[Comparison])
 
 def _budget(study: Study, reading: Reading, kind: str, last: list[Comparison], where: str) -> Budget:
     runs = [run for run in reading.runs if not run.untrained]
-    why_not = costs.why_unknown(runs, kind)
+    why_not = costs.why_unknown(runs, kind) or costs.why_no_budget(runs, kind)
     if why_not:
         return Budget(kind, _TITLES[kind], None, "", why_not, [], f"{_TITLES[kind]}: not to be had, for {why_not}.")
     totals = [float(np.nanmax(costs.spent(run, kind, np.asarray(run.probed)), initial=0.0)) for run in runs]

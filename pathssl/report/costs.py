@@ -9,6 +9,7 @@ from pathssl.report.study import Run, initialised
 
 PATCHES, HOURS, FLOPS = "patches", "hours", "flops"
 KINDS = (PATCHES, HOURS, FLOPS)
+_UNLIKE = 1.3  # times, between seeds of one arm
 
 
 def spent(run: Run, kind: str, patches: np.ndarray) -> np.ndarray:
@@ -30,7 +31,7 @@ def why_unknown(runs: Sequence[Run], kind: str) -> str | None:
     """The reason in words why a kind of cost cannot be had of all these runs; None where it can."""
     if kind == PATCHES:
         return None
-    lacking = [run for run in runs if run.compute is None]
+    lacking = [run for run in runs if not (run.compute or {}).get("flops_per_patch")]
     if lacking:
         what = "how many processes there were" if kind == HOURS else "what a patch costs"
         return f"{_some(lacking)} has no compute.json, which says {what}: it was made before there was one"
@@ -41,6 +42,24 @@ def why_unknown(runs: Sequence[Run], kind: str) -> str | None:
         return f"{_some(lacking)} has no time_s in its metrics.jsonl"
     lacking = [run for run in runs if (np.diff(run.series["time_s"].values) < 0).any()]
     return f"the clock (time_s) of {_some(lacking)} goes back" if lacking else None
+
+
+def why_no_budget(runs: Sequence[Run], kind: str) -> str | None:
+    """The reason why arms cannot be compared at an equal cost of this kind, though it is known; None where they can.
+
+    Runs of one arm do equal work: where their hours are unlike, something else is in them.
+    """
+    if kind != HOURS:
+        return None
+    for arm in dict.fromkeys(run.arm for run in runs):
+        clocks = [run.series["time_s"] for run in runs if run.arm == arm and "time_s" in run.series]
+        each = [clock.values[-1] / clock.patches[-1] for clock in clocks if len(clock.values) and clock.patches[-1] > 0]
+        if each and max(each) > _UNLIKE * min(each):
+            return (
+                f"runs of {arm}, which do equal work, took times up to {max(each) / min(each):.1f} to 1: how busy the machine was, or "
+                "which one it was, is in the hours"
+            )
+    return None
 
 
 def _some(runs: Sequence[Run]) -> str:
@@ -67,6 +86,8 @@ def _of_hours(runs: Sequence[Run]) -> list[str]:
         f"Hours are of training: its time without probes, times its processes (a device is a {device}). Of a run that went on after a stop "
         "they count what led to its checkpoints, and not what was lost."
     ]
+    if loaded := why_no_budget(runs, HOURS):
+        said.append(f"They are no measure of the arms here: {loaded}.")
     devices = sorted({device for run in runs if (device := _device(run))})
     hosts = sorted({str(run.status["host"]) for run in runs if run.status and run.status.get("host")})
     if len(devices) > 1:

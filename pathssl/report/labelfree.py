@@ -127,7 +127,7 @@ def _of_stopping(found: Stopping) -> str:
     text += "cost "
     text += f"{words.change(found.last, 3)} of {words.full_title(found.key)} against its last checkpoint"
     if found.validated is not None:
-        text += f", and {words.change(found.validated, 3)} against the checkpoint that its validation split chooses"
+        text += f", and {words.change(found.validated, 3)} against the checkpoint after step 0 that its validation split chooses"
     return f"{text}; it chose another checkpoint than the last in {found.other}."
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 _SIGNS = {"\\": r"\textbackslash{}", "±": r"$\pm$", "*": "$^*$", "−": "$-$", "×": r"$\times$"}
 _SIGNS |= {"†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"$^\S$"}
 _SIGNS |= {sign: rf"\{sign}" for sign in "&%$#_{}"} | {"~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+_SIGNS |= {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 _SIGNS |= {"\u202f": r"\,", "⁻": "$^{-}$", "—": "---", "–": "--"} | {
     raised: f"$^{{{i}}}$" for i, raised in enumerate("⁰¹²³⁴⁵⁶⁷⁸⁹")
 }
@@ -19,7 +20,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]], texts: int, notes:
 
 
 def _row(cells: Sequence[str]) -> str:
-    return " & ".join(map(escaped, cells))
+    text = " & ".join(map(escaped, cells))
+    return f"{{}}{text}" if text.startswith("[") else text  # after \\\\ a bracket would be an option
 
 
 def escaped(text: str) -> str:

@@ -15,6 +15,8 @@ from pathssl.report.sheets import Sheet
 from pathssl.report.study import Study, leaked, mark
 
 _KINDS = (costs.HOURS, costs.FLOPS)
+ON_FRONT = {True: "yes", False: "no", None: "—"}
+_NAMED = 3  # of the arms that dominate one; pareto.csv names all
 _MEANING = (
     "An arm is on the front when no other one is at least as good and at least as cheap, and better in one of the two. "
     "The front is that of the means: arms that cannot be told apart in quality, or whose ranges of cost overlap, may change places in "
@@ -37,6 +39,10 @@ class Front:
     chart: Markup | None
     why_not: str | None
 
+    def holds(self, arm: str) -> bool | None:
+        """Whether the arm is on the front; None where all cost the same, and there is none."""
+        return None if self.chart is None else not self.beaten_by[arm]
+
 
 @dataclass(frozen=True)
 class Pareto:
@@ -54,8 +60,9 @@ class Pareto:
         return [front for front in self.fronts if front.why_not is None]
 
     @property
-    def rows(self) -> list[tuple[str, str, list[tuple[str, bool] | None]]]:
-        """(arm, value, for each known front its cost in words and whether it is on it; None where its cost is not known)."""
+    def rows(self) -> list[tuple[str, str, list[tuple[str, float, bool | None] | None]]]:
+        """(arm, value, for each known front its cost, in words and as a number, and whether it is on it, None where all cost the same; None
+        where its cost is not known)."""
         by_arm = [{point.arm: point for point in front.points} for front in self.known]
         values = {point.arm: point for points in by_arm for point in points.values()}
         return [
@@ -63,7 +70,7 @@ class Pareto:
                 arm,
                 words.interval(values[arm].value, self.digits),
                 [
-                    (_cost_text(points[arm], front.kind), not front.beaten_by[arm]) if arm in points else None
+                    (_cost_text(points[arm], front.kind), points[arm].cost, front.holds(arm)) if arm in points else None
                     for front, points in zip(self.known, by_arm, strict=True)
                 ],
             )
@@ -101,6 +108,9 @@ def _front(study: Study, reading: Reading, comparison: Comparison, kind: str) ->
     if why_not := costs.why_unknown(runs, kind):
         return Front(kind, unit, [], {}, f"Against {unit}: not to be had, for {why_not}.", None, why_not)
     points = _points(study, reading, comparison, kind)
+    if not points:
+        why_not = "no compared run has told its cost at the checkpoint where it is read"
+        return Front(kind, unit, [], {}, f"Against {unit}: not to be had, for {why_not}.", None, why_not)
     sign = 1 if words.higher_is_better(comparison.key) else -1
     beaten = dominating([(point.cost, sign * point.value.value) for point in points])
     beaten_by = {point.arm: [points[j].arm for j in found] for point, found in zip(points, beaten, strict=True)}
@@ -147,12 +157,16 @@ def _sentence(study: Study, points: Sequence[Point], beaten_by: dict[str, list[s
     names = words.distinct_names(study.arms)
     front = [names[point.arm] for point in sorted(points, key=lambda point: point.cost) if not beaten_by[point.arm]]
     rest = [
-        f"{names[arm]} ({', '.join(names[other] for other in found)} {'is' if len(found) == 1 else 'are'} no worse and no dearer)"
-        for arm, found in beaten_by.items()
-        if found
+        f"{names[arm]} ({_named(found, names)} no worse and no dearer)" for arm, found in beaten_by.items() if found
     ]
     behind = f" Not on it: {'; '.join(rest)}." if rest else " No arm is behind it."
     return f"Against {unit}, {words.plural(len(front), 'arm')} of {len(beaten_by)} on the front: {', '.join(front)}.{behind}"
+
+
+def _named(arms: Sequence[str], names: dict[str, str]) -> str:
+    if len(arms) > _NAMED:
+        return f"{len(arms)} others are"
+    return f"{', '.join(names[arm] for arm in arms)} {'is' if len(arms) == 1 else 'are'}"
 
 
 def pareto_csv(study: Study, found: Pareto | None) -> str:
@@ -161,7 +175,8 @@ def pareto_csv(study: Study, found: Pareto | None) -> str:
         {"metric": found.key, "cost": front.kind, "arm": point.arm, "seeds": point.value.n}
         | {"value": point.value.value, "value_low": point.value.low, "value_high": point.value.high}
         | {"mean_cost": point.cost, "least_cost": point.low, "most_cost": point.high}
-        | {"on_front": not front.beaten_by[point.arm], "dominated_by": " ".join(front.beaten_by[point.arm])}
+        | {"on_front": front.holds(point.arm)}
+        | {"dominated_by": " ".join(front.beaten_by[point.arm])}
         | {"tested_on_training": leaked(study, found.key, point.arm)}
         for front in (found.known if found else [])
         for point in front.points
@@ -186,7 +201,7 @@ def pareto_sheets(study: Study, found: Pareto | None) -> list[Sheet]:
         [
             f"{arm}{f' — {MARK}' if leaked(study, found.key, arm) else ''}",
             value,
-            *(part for cell in of for part in ((cell[0], "yes" if cell[1] else "no") if cell else ("—", "—"))),
+            *(part for cell in of for part in ((cell[0], ON_FRONT[cell[2]]) if cell else ("—", "—"))),
         ]
         for arm, value, of in found.rows
     ]

@@ -1,5 +1,6 @@
 """What the run folders of a study say, read once and held in arrays."""
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -202,7 +203,7 @@ def _columns(rows: list[dict]) -> dict[str, Series]:
         for key, value in row.items():
             if key not in kept:
                 kept[key] = key in _KEPT_EXACTLY or key.startswith(_KEPT)
-            if kept[key] and value is not None:
+            if kept[key] and value is not None and math.isfinite(value):
                 xs, ys = columns.setdefault(key, ([], []))
                 xs.append(patches)
                 ys.append(value)

@@ -170,3 +170,17 @@ def test_one_arm_has_no_such_section(tmp_path):
     report = write_report(tmp_path / "t").parent
     assert 'id="compute"' not in (report / "index.html").read_text()
     assert (report / "compute.csv").read_text() == (report / "compute.tex").read_text() == ""
+
+
+def test_hours_in_which_the_machine_s_load_is_make_no_verdicts(tmp_path):
+    for arm, (flops, processes, second, seeds) in ARMS.items():
+        for seed, values in enumerate(seeds):
+            slower = 1.4 if (arm, seed) == ("model=m", 1) else 1.0
+            cost = {"flops_per_patch": flops, "processes": processes}
+            run = tmp_path / "sizes" / arm / f"seed{seed}"
+            write_points(run, rows(values, slower * second), report=REPORT, compute=cost)
+    study = read_study(tmp_path / "sizes")
+    reading = choose_reading(study)
+    by_kind = {one.kind: one for one in equal_compute(study, reading, compare_all(study, reading)).budgets}
+    assert "runs of model=m, which do equal work, took times up to 1.4 to 1" in by_kind["hours"].agreement
+    assert by_kind["hours"].comparisons == [] and by_kind["flops"].why_not is None

@@ -14,9 +14,15 @@ def test_signs_of_latex_and_of_the_report_are_written_so_that_they_show():
 def test_a_sheet_is_the_same_table_in_markdown_and_latex():
     sheets = [Sheet("t", ["arm", "n"], [["a_|<b>", "1"]], 1, ["one\ntwo"]), Sheet("none", [], [], 0, ["why"])]
     assert tables_latex(sheets).splitlines() == [
-        "% t", "% one two", r"\begin{tabular}{lr}", r"\toprule", r"arm & n \\", r"\midrule", r"a\_|<b> & 1 \\", r"\bottomrule",
+        "% t", "% one two", r"\begin{tabular}{lr}", r"\toprule", r"arm & n \\", r"\midrule",
+        r"a\_\textbar{}\textless{}b\textgreater{} & 1 \\", r"\bottomrule",
         r"\end{tabular}",
     ]  # fmt: skip
     text = markdown("Heading", sheets)
     assert text.startswith("## Heading\n\n### t\n\n| arm | n |\n|---|---:|\n| a_\\|&lt;b> | 1 |\n\n- one two\n")
     assert "### none\n\n- why\n" in text and markdown("Heading", []) == ""
+
+
+def test_a_row_that_begins_with_a_bracket_is_no_option_of_the_line_before():
+    lines = latex.table(["arm", "n"], [["[a]", "1"], ["<b>|", "2"]], 1, []).splitlines()
+    assert r"{}[a] & 1 \\" in lines and r"\textless{}b\textgreater{}\textbar{} & 2 \\" in lines

@@ -1,6 +1,7 @@
 """The front of quality against cost, by hand, with ties; and what the page says of it."""
 
 import csv
+import json
 
 import pytest
 from fake_study import ACCURACY, write_points
@@ -93,3 +94,14 @@ def test_files_have_the_numbers_of_the_page(tmp_path):
     lines = {(line["cost"], line["arm"]): line for line in csv.DictReader((report / "pareto.csv").open())}
     assert len(lines) == 6 and lines["hours", "m=c"]["dominated_by"] == "m=b"
     assert (lines["hours", "m=a"]["on_front"], float(lines["hours", "m=a"]["most_cost"])) == ("True", 2.0)
+
+
+def test_where_no_clock_reaches_the_checkpoint_there_is_a_reason_and_no_chart(tmp_path):
+    folder = study_of(tmp_path / "s", ARMS)
+    for path in folder.glob("*/*/metrics.jsonl"):  # probes that are beyond the last line
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        lines[-1].pop("time_s")
+        path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    hours, flops = found_in(folder).fronts
+    assert hours.why_not and hours.chart is None and flops.chart is not None
+    write_report(folder)

@@ -120,7 +120,7 @@ def test_every_export_has_them_and_no_statistic(folder, capsys):
     assert main(["report", str(folder)]) == 0
     printed = capsys.readouterr().out
     assert printed.splitlines()[0] == str(report / "index.html") and section.rstrip() in printed
-    assert page.count("<script>") == 1 and r"model=b\_\&\_<script>" in tex
+    assert page.count("<script>") == 1 and r"model=b\_\&\_\textless{}script\textgreater{}" in tex
     for name in ("arms.csv", "runs.csv", "nulls.csv"):
         assert "kaiko" not in (report / name).read_text()
     assert "0.865" not in (report / "arms.csv").read_text()
