@@ -19,6 +19,7 @@ def explained(arguments: Sequence[str]) -> Iterator[None]:
     """Lets Hydra's own exit through, and prints a suggestion for every override whose key exists nowhere in conf/."""
     try:
         check_options(arguments)
+        check_whole(arguments)
         yield
     except UserError as error:
         print(error, file=sys.stderr)
@@ -43,6 +44,27 @@ def check_options(arguments: Sequence[str]) -> None:
                 near = difflib.get_close_matches(word, options, n=1, cutoff=0.4)
                 did_you = f" Did you mean {near[0]}?" if near else ""
                 raise UserError(f"There is no {group}={word}: choose one of {', '.join(options)}.{did_you}")
+
+
+def check_whole(arguments: Sequence[str]) -> None:
+    """UserError for a study without -m that names none of its arms: it would be one run more in the study's folder, of no arm."""
+    names = [argument.partition("=")[2] for argument in arguments if argument.startswith("experiment=")]
+    if not names or any(argument.startswith("-") for argument in arguments) or names[-1] == "null":
+        return
+    factors = _swept(names[-1])
+    typed = {argument.partition("=")[0].lstrip("+") for argument in arguments}
+    missing = [factor for factor in factors if factor not in typed and factor != "seed"]
+    if missing:
+        arm = " ".join(f"{key}={str(values).split(',')[0]}" for key, values in factors.items())
+        raise UserError(
+            f"experiment={names[-1]} is a study of several runs, and {missing[0]} is what its arms differ in: add -m for all of them, or "
+            f"name one, as in experiment={names[-1]} {arm}"
+        )
+
+
+def _swept(experiment: str) -> dict[str, str]:
+    content = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text())
+    return ((content.get("hydra") or {}).get("sweeper") or {}).get("params") or {}
 
 
 def suggestions(arguments: Sequence[str]) -> list[str]:

@@ -8,6 +8,8 @@ from PIL import Image
 from programs import pathssl
 
 from pathssl.cli import main
+from pathssl.complaints import check_whole
+from pathssl.errors import UserError
 from pathssl.slides.slide_index import SlideIndex
 
 
@@ -124,3 +126,17 @@ def test_a_file_is_no_folder_for_pictures(tmp_path, capsys, small):
     (tmp_path / "file").write_text("")
     assert main(["gallery", "data=synthetic", "--to", str(tmp_path / "file"), *small]) == 2
     assert "is a file: name a folder" in capsys.readouterr().err
+
+
+def test_a_study_without_its_grid_is_no_run(tmp_path):
+    with pytest.raises(
+        UserError, match=r"add -m for all of them, or name one, as in experiment=demo teacher=m0\.98 seed=0"
+    ):
+        check_whole(["experiment=demo"])
+    for line in (
+        ["experiment=demo", "-m"],
+        ["experiment=demo", "teacher=m0.98"],
+        ["experiment=demo", "--cfg", "job"],
+        ["seed=1"],
+    ):
+        check_whole(line)
