@@ -128,7 +128,7 @@ def test_a_file_is_no_folder_for_pictures(tmp_path, capsys, small):
     assert "is a file: name a folder" in capsys.readouterr().err
 
 
-def test_a_study_without_its_grid_is_no_run(tmp_path):
+def test_a_study_without_its_grid_is_no_run():
     with pytest.raises(
         UserError, match=r"add -m for all of them, or name one, as in experiment=demo teacher=m0\.98 seed=0"
     ):
