@@ -11,6 +11,7 @@ import yaml
 
 from pathssl.errors import UserError
 
+_REPORT = ("question", "expectation", "baseline", "primary", "family", "metrics")
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
@@ -44,6 +45,20 @@ def check_options(arguments: Sequence[str]) -> None:
                 near = difflib.get_close_matches(word, options, n=1, cutoff=0.4)
                 did_you = f" Did you mean {near[0]}?" if near else ""
                 raise UserError(f"There is no {group}={word}: choose one of {', '.join(options)}.{did_you}")
+            if group == "experiment" and word != "null":
+                _check_study(word)
+
+
+def _check_study(experiment: str) -> None:
+    """UserError for a key in the study's files that nothing else has: Hydra takes it, and the arms would be run without it."""
+    known = known_keys(skip=("grid",)) | {"study", "report"} | {f"report.{key}" for key in _REPORT}
+    for path in (CONF / "experiment" / f"{experiment}.yaml", *sorted((CONF / "grid" / experiment).glob("*.yaml"))):
+        found: set[str] = set()
+        _collect(yaml.safe_load(path.read_text()), "", found)
+        for key in sorted(found - known):
+            near = difflib.get_close_matches(key, sorted(known), n=2, cutoff=0.6)
+            did_you = f" Did you mean {' or '.join(near)}?" if near else ""
+            raise UserError(f"{path.resolve()}: {key} is not a setting of pathssl.{did_you}")
 
 
 def check_whole(arguments: Sequence[str]) -> None:
@@ -82,13 +97,15 @@ def suggestions(arguments: Sequence[str]) -> list[str]:
     return sentences
 
 
-def known_keys() -> set[str]:
-    """Every group and every dotted key that some option of conf/ has."""
+def known_keys(skip: Sequence[str] = ()) -> set[str]:
+    """Every group and every dotted key that some option of conf/ has, without those of the groups `skip`."""
     keys = {
         path.name for path in CONF.iterdir() if path.is_dir()
     }  # conf/experiment is a link, which rglob does not follow
     for path in sorted(CONF.rglob("*.yaml")):
         parts = path.relative_to(CONF).parts
+        if parts[0] in skip:
+            continue
         text = path.read_text()
         package = re.match(r"# @package (\S+)", text)
         prefix = "/".join(parts[:-1]).replace("/", ".")

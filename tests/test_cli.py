@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 from programs import pathssl
 
+from pathssl import complaints
 from pathssl.cli import main
 from pathssl.complaints import check_whole
 from pathssl.errors import UserError
@@ -140,3 +141,30 @@ def test_a_study_without_its_grid_is_no_run():
         ["seed=1"],
     ):
         check_whole(line)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        (
+            "grid/augmentation/tiny.yaml",
+            "patches:",
+            "patchs:",
+            r"train\.patchs is not a setting.* Did you mean train\.patches",
+        ),
+        (
+            "experiment/augmentation.yaml",
+            "baseline:",
+            "baselin:",
+            r"report\.baselin is not a setting.* Did you mean report\.baseline",
+        ),
+    ],
+)
+def test_a_misspelt_key_in_a_study_s_files_is_refused(file, old, new, said, tmp_path, monkeypatch):
+    shutil.copytree(complaints.CONF, tmp_path / "conf")
+    monkeypatch.setattr(complaints, "CONF", tmp_path / "conf")
+    complaints.check_options(["experiment=augmentation"])
+    path = tmp_path / "conf" / file
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(UserError, match=said):
+        complaints.check_options(["experiment=augmentation"])
