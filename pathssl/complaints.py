@@ -51,7 +51,7 @@ def check_options(arguments: Sequence[str]) -> None:
 
 def _check_study(experiment: str) -> None:
     """UserError for a key in the study's files that nothing else has: Hydra takes it, and the arms would be run without it."""
-    known = known_keys(skip=("grid",)) | {"study", "report"} | {f"report.{key}" for key in _REPORT}
+    known = known_keys(skip=("grid", "experiment")) | {"study", "report"} | {f"report.{key}" for key in _REPORT}
     for path in (CONF / "experiment" / f"{experiment}.yaml", *sorted((CONF / "grid" / experiment).glob("*.yaml"))):
         found: set[str] = set()
         _collect(yaml.safe_load(path.read_text()), "", found)
