@@ -52,6 +52,7 @@ def check_options(arguments: Sequence[str]) -> None:
 def _check_study(experiment: str) -> None:
     """UserError for a key in the study's files that nothing else has: Hydra takes it, and the arms would be run without it."""
     known = known_keys(skip=("grid", "experiment")) | {"study", "report"} | {f"report.{key}" for key in _REPORT}
+    known |= {key.rpartition(".")[0] for key in known}  # what holds a key, where a file puts that into it
     for path in (CONF / "experiment" / f"{experiment}.yaml", *sorted((CONF / "grid" / experiment).glob("*.yaml"))):
         found: set[str] = set()
         _collect(yaml.safe_load(path.read_text()), "", found)
