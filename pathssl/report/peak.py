@@ -71,25 +71,20 @@ def peak_tables(study: Study, reading: Reading, comparisons: list[Comparison]) -
     return [_table(study, reading, one, at_peak[one.key]) for one in chosen]
 
 
-def validation_of(key: str) -> str:
-    """The same metric on the validation split."""
-    return key.replace("/test/", "/val/")
-
-
 def why_no_choice(study: Study, key: str) -> str | None:
     """Why no checkpoint can be chosen without looking at what is reported; None where one can."""
     if "/test/" not in key:
         split = "is itself on validation images" if "/val/" in key else "has no validation split"
         return f"{words.full_title(key)} {split}: a peak cannot be chosen without looking at what it is read on, so none is shown."
-    if not study.keys(validation_of(key)):
-        return f"No run has {validation_of(key)}: a peak cannot be chosen without looking at the test split, so none is shown."
+    if not study.keys(words.validation_of(key)):
+        return f"No run has {words.validation_of(key)}: a peak cannot be chosen without looking at the test split, so none is shown."
     return None
 
 
 def chosen_at(run: Run, key: str, patches: float) -> float | None:
     """The patches seen at the checkpoint with the best validation, up to `patches`, among those that have the metric itself too."""
-    test, val = run.series.get(key), run.series.get(validation_of(key))
-    if "/test/" not in key or test is None or val is None:
+    test, val = run.series.get(key), run.series.get(words.validation_of(key))
+    if test is None or val is None:
         return None
     places = np.intersect1d(test.patches, val.patches)
     places = places[places <= patches]
@@ -117,7 +112,7 @@ def _table(study: Study, reading: Reading, final: Comparison, peak: Comparison) 
         those = f"{words.plural(without, 'run')} {'is' if without == 1 else 'are'}"
         notes.append(f"{those} left out of the peak, without a checkpoint that has both splits.")
     sentence = _sentence(study, key, rows, where.lower())
-    return PeakTable(key, validation_of(key), final.baseline, final.digits, where, rows, sentence, None, notes)
+    return PeakTable(key, words.validation_of(key), final.baseline, final.digits, where, rows, sentence, None, notes)
 
 
 def _rows(reading: Reading, final: Comparison, peak: Comparison) -> list[PeakRow]:

@@ -41,11 +41,6 @@ class ArmChoice:
     cost: Estimate | None
 
 
-def validation_of(key: str) -> str | None:
-    """The key of the same metric on the split to choose by; None where the metric is on it."""
-    return key.replace("/test/", "/val/") if "/test/" in key else None
-
-
 def shared(run: Run, patches: float, keys: Sequence[str]) -> list[np.ndarray] | None:
     """The values of these metrics, each (n,), at the n trained checkpoints up to there that have them all; None where one is missing."""
     if run.untrained or not all(key in run.series for key in keys):
@@ -59,7 +54,7 @@ def shared(run: Run, patches: float, keys: Sequence[str]) -> list[np.ndarray] | 
 
 def stopping(reading: Reading, by: str, key: str) -> Stopping | None:
     """None of fewer than LEAST_RUNS runs with LEAST_CHECKPOINTS trained checkpoints."""
-    val = validation_of(key)
+    val = words.validation_of(key)
     costs, other = {}, 0
     for run, patches in zip(reading.runs, reading.patches, strict=True):
         found = shared(run, patches, [by, key])
@@ -99,7 +94,7 @@ def _mean(costs: Mapping[tuple[str, int], float]) -> Estimate:
 
 def arm_choice(reading: Reading, by: str, key: str) -> ArmChoice | None:
     """None with fewer than two trained arms, fewer than LEAST_RUNS runs, or without a validation split to compare with."""
-    val = validation_of(key)
+    val = words.validation_of(key)
     found = {name: _last(reading, name) for name in (by, key, val) if name}
     arms = [arm for arm in found[by] if all(arm in of for of in found.values())]
     if val is None or len(arms) < 2 or sum(len(found[key][arm]) for arm in arms) < LEAST_RUNS:

@@ -27,6 +27,11 @@ _LESS_IS_BETTER = ("odcorr", "stain_distance", "stain_flips", "site_balanced_acc
 VERDICTS = {"higher": "higher", "lower": "lower", "same": "cannot be told apart", "open": "no verdict"}
 
 
+def validation_of(key: str) -> str | None:
+    """The key of the same metric on the split to choose by; None where the metric is not on test."""
+    return key.replace("/test/", "/val/") if "/test/" in key else None
+
+
 def higher_is_better(key: str) -> bool:
     """Of a metric, by its key: not of ODCorr, of what stains do to features and predictions, and of how well sites are told."""
     return not key.rsplit("/", 1)[-1].startswith(_LESS_IS_BETTER)
