@@ -83,7 +83,7 @@ def _row(arm: str, runs: list[Scored], nulls: Mapping[str, Mapping[str, list[Sco
 def _sentences(table: NullTable, short: dict[str, str]) -> list[str]:
     """Which arms do not beat a null; of few cases, that nothing can be said."""
     if table.cases < LEAST_CASES:
-        return [too_few(table.cases, table.unit, table.key)]
+        return [too_few(table.cases, table.unit, table.key), *_below(table, short)]
     digits = words.decimals(row.value.value for row in table.rows)
     return [
         f"{short[row.arm]} does not beat {null} in {words.full_title(table.key)}: {words.change(found, digits)} over {table.unit}s."
@@ -91,3 +91,14 @@ def _sentences(table: NullTable, short: dict[str, str]) -> list[str]:
         for null, found in row.differences.items()
         if found.low is not None and found.low <= 0
     ]
+
+
+def _below(table: NullTable, short: dict[str, str]) -> list[str]:
+    """Which arms are not above a null in the mean, where there is no interval to say more."""
+    sentences = []
+    for null in table.nulls:
+        found = [short[row.arm] for row in table.rows if null in row.differences and row.differences[null].value <= 0]
+        if found:
+            said = f"Without an interval, in the mean: not above {null} in {words.full_title(table.key)}: {', '.join(found)}."
+            sentences.append(said)
+    return sentences

@@ -13,9 +13,10 @@ from pathssl.metrics.bootstrap import aurocs, balanced_accuracies, interval, rec
 from pathssl.metrics.segmentation import dice, miou
 from pathssl.report import words
 from pathssl.report.comparison import choose_reading
-from pathssl.report.nulls import null_tables
+from pathssl.report.nulls import NullRow, NullTable, _sentences, null_tables
 from pathssl.report.over_cases import over_cases
 from pathssl.report.scored import drawn, scored
+from pathssl.report.statistics import Estimate
 from pathssl.report.study import read_study
 from pathssl.report.write import write_report
 
@@ -196,3 +197,16 @@ def test_page_csv_and_markdown_hold_the_same_numbers(study):
 def test_without_predictions_there_is_no_table(tmp_path):
     folder = write_study(tmp_path / "demo", {"teacher=m0.9": 0.0}, report=DEMO)
     assert tables_of(folder) == [] and "learned nothing" not in write_report(folder).read_text()
+
+
+def test_of_few_cases_the_arms_that_are_not_above_a_null_in_the_mean_are_still_named():
+    def row(arm, random, colour):
+        differences = {"random weights": random, "colour histogram": colour}
+        return NullRow(
+            arm, arm, Estimate(0.5, None, None, 3), {k: Estimate(v, None, None, 3) for k, v in differences.items()}
+        )
+
+    rows = [row("t=a", -0.02, 0.1), row("t=b", 0.0, 0.1), row("t=c", 0.03, 0.1)]
+    table = NullTable(ACCURACY, rows, ["random weights", "colour histogram"], 50, 8, True, [])
+    few, below = _sentences(table, {"t=a": "t=a", "t=b": "t=b", "t=c": "t=c"})
+    assert few.startswith("8 cases are too few") and below.endswith(": t=a, t=b.") and "random weights" in below
