@@ -128,6 +128,6 @@ def test_a_run_survives_many_kills_and_no_checkpoint_is_ever_half(small, tmp_pat
     assert done.returncode == 0, done.stderr
     account = json.loads(done.stdout)
     assert account["wrong"] == []
-    assert len(account["kills"]) == kills and account["runs"] >= kills // 10
+    assert len(account["kills"]) >= kills and account["runs"] >= kills // 10
     assert sum(kill["in_save"] for kill in account["kills"]) >= kills // 10
     assert len({kill["saved"] for kill in account["kills"]}) >= 5  # all over the run
