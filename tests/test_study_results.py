@@ -20,7 +20,12 @@ def rows(study: str, name: str) -> list[dict[str, str]]:
 
 
 def report_of(study: str) -> dict:
-    return yaml.safe_load((EXPERIMENTS / f"{study}.yaml").read_text())["report"]
+    """What the study is judged by at scale=tiny."""
+    conf = EXPERIMENTS.parent / "conf"
+    report = yaml.safe_load((conf / "report" / "tiny.yaml").read_text())
+    for file in (EXPERIMENTS / f"{study}.yaml", conf / "grid" / study / "tiny.yaml"):
+        report |= yaml.safe_load(file.read_text()).get("report", {})
+    return report
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ def read_study(folder: Path) -> Study:
     measured = sorted({key for run in runs for key in run.series if key.startswith(_KEPT)})
     metrics = [key for key in asked.get("metrics") or [] if key in measured]
     missing = [key for key in asked.get("metrics") or [] if key not in measured]
-    if missing and measured:
+    if missing and measured and "question" in asked:  # what every run of a scale has beside it is nobody's wish
         notices.append(f"Asked for, but measured in no run: {', '.join(missing)}.")
     metrics = metrics or _sensible(measured)
     primary = asked.get("primary")
