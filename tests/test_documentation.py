@@ -6,12 +6,9 @@ slurm/. They are not run; what only a cluster, another program or a network can 
 
 import argparse
 import logging
-import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from urllib.parse import unquote
@@ -21,18 +18,12 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from omegaconf._utils import get_yaml_loader
+from pages import HEADS, PAGES, ROOT, blocks, commands_of, lines_of
 
 from pathssl import cli, complaints
 from pathssl.bench.verb import size
 from pathssl.launch import grid
 from pathssl.models.encoder import create_encoder
-
-ROOT = Path(__file__).resolve().parents[1]
-PAGES = [
-    *(ROOT / name for name in ("README.md", "experiments/README.md", "slurm/README.md")),
-    *(ROOT / "docs").glob("*.md"),
-]
-HEADS = [*(ROOT / "experiments").glob("*.yaml"), *(ROOT / "slurm").glob("*.sbatch")]
 
 ELSEWHERE = {  # programs whose lines nothing here can check
     "eva": "kaiko-eva, in an environment of its own",
@@ -45,44 +36,11 @@ ELSEWHERE = {  # programs whose lines nothing here can check
     "scontrol": "a cluster",
     "export": "the shell's",
 }
-_COMMAND = r"(?:python (?:train\.py|-m pathssl)|sbatch|torchrun|make) "
 _PLACEHOLDERS = re.compile(
     r"(?<!\S)(OVERRIDES|\.\.\.|experiment=NAME)(?!\S)"
 )  # of lines that stand for many, which are checked without
 _SBATCH_OVERRIDES = {"train.sbatch": "train", "train_8gpu.sbatch": "train", "train_multinode.sbatch": "train"}
 _SBATCH_OVERRIDES |= {"index.sbatch": "index", "probe.sbatch": "probe", "wandb_agent.sbatch": None}
-
-
-def parts_of(page: Path) -> list[tuple[str | None, str]]:
-    """(language, text) of what is fenced, "" for what is typed, and (None, text) of what stands between."""
-    fence = re.split(r"^ *```(\w*)\n", page.read_text(), flags=re.M)  # text, language, text, "", text, ...
-    kinds = [None if place % 2 == 0 else kind for place, kind in enumerate(["", *fence[1::2]])]
-    return list(zip(kinds, fence[::2], strict=True))
-
-
-def blocks(page: Path, kind: str | None) -> list[str]:
-    return [text for of, text in parts_of(page) if of == kind]
-
-
-def lines_of(path: Path) -> list[str]:
-    """What can be typed, as it stands there."""
-    if path.suffix != ".md":
-        head = "\n".join(line for line in path.read_text().splitlines() if line.startswith("#"))
-        # a sentence may stand behind a command, two spaces away
-        return [re.split(r"\s{2,}", line)[0] for line in re.findall(rf"^#\s{{2,}}({_COMMAND}.*)$", head, re.M)]
-    typed = [line for block in blocks(path, "") for line in block.splitlines() if line.strip()]
-    return typed + re.findall(rf"`({_COMMAND}[^`]+)`", "\n".join(blocks(path, None)).replace("\\|", "|"))
-
-
-def commands_of(line: str) -> list[list[str]]:
-    """The words of each command of a line, without comments and what is set before it."""
-    parts: list[list[str]] = [[]]
-    for word in shlex.split(line, comments=True):
-        if word == "&&":
-            parts.append([])
-        elif parts[-1] or not re.fullmatch(r"[A-Z_]+=.*", word):
-            parts[-1].append(word)
-    return [part for part in parts if part]
 
 
 class Wrong(Exception):
@@ -293,6 +251,7 @@ def test_files_that_the_text_names_are_there():
     examples = {"conf/model/mine.yaml", "conf/task/mine.yaml", "conf/probe/mine.yaml", "conf/objective/mine.yaml"}
     examples |= {
         "conf/grid/NAME/SCALE.yaml",
+        "conf/report/SCALE.yaml",
         "conf/grid/mine/tiny.yaml",
         "conf/grid/teacher_here/tiny.yaml",
         "experiments/mine.yaml",
@@ -307,63 +266,3 @@ def test_pages_are_short_and_have_a_way_in():
         assert len(page.read_text().splitlines()) <= 150, f"{page.name} is long: make two of it"
         assert f"(docs/{page.name})" in way_in, f"README.md does not lead to {page.name}"
     assert len(way_in.splitlines()) <= 125
-
-
-SMALL = [
-    "train.patches=64",
-    "batch.size=8",
-    "train.checkpoint_every=0.5",
-    "unsupervised.patches=128",
-    "data.foreground.cell_um=32",
-]
-SMALL_STUDY = """
-train: {patches: 64, checkpoint_every: 0.5}
-batch: {size: 8}
-unsupervised: {patches: 128}
-"""
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    """A copy of the repository, in which studies can be written."""
-    for name in ("pathssl", "hydra_plugins", "conf", "experiments"):
-        shutil.copytree(ROOT / name, tmp_path / "pathssl" / name, symlinks=True)
-    for name in ("train.py", "pyproject.toml", "constraints.txt"):
-        shutil.copy(ROOT / name, tmp_path / "pathssl")
-    return tmp_path / "pathssl"
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1200)
-def test_the_first_study_can_be_walked(checkout, cohort):
-    """Line by line as it stands there, on the small cohort's slides and in few steps; what trains for hours on a GPU is left out."""
-    page = ROOT / "docs" / "first_study.md"
-    manifest = (cohort / "manifest.csv").read_text().replace("slides/", "")
-    (checkout / "manifest.csv").write_text(manifest)
-
-    def here(text: str) -> str:
-        return text.replace("/slides", str(cohort / "slides")).replace("/labelled", str(cohort / "labelled"))
-
-    (study,) = blocks(page, "yaml")
-    study = here(study).replace("/model: vits16", "/model: vit_nano\n  - override /scale: tiny").replace("0,1,2", "0,1")
-    study = study.replace("data:\n", "data:\n  foreground: {cell_um: 32.0}\n").replace(
-        "folder:\n", "folder:\n    image_px: 64\n"
-    )
-    (checkout / "experiments" / "teacher_here.yaml").write_text(study + SMALL_STUDY)
-    for line in [line for block in blocks(page, "") for line in block.splitlines() if line.startswith("python")]:
-        if "hours on one GPU" in line:
-            continue
-        (words,) = commands_of(here(line).replace("seed=0,1,2,3,4,5", "seed=0,1,2"))
-        if "data=folder" in words:
-            words += SMALL if "train.py" in words else SMALL[-1:]
-            words += ["task.folder.image_px=64"] if "task=[folder]" in words else []
-        settings = os.environ | {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": "1"}
-        done = subprocess.run(
-            [sys.executable, *words[1:]], cwd=checkout, env=settings, capture_output=True, text=True, check=False
-        )
-        fine = (0, 1) if "doctor" in words else (0,)  # 1: something of this machine is broken, as it says
-        assert done.returncode in fine and "Traceback" not in done.stderr, (
-            f"{line}\n{done.stdout[-2000:]}{done.stderr[-2000:]}"
-        )
-    report = (checkout / "outputs" / "teacher_here" / "report" / "report.md").read_text()
-    assert "teacher=m0.996" in report and "names no baseline" not in report and "has no run here" not in report
