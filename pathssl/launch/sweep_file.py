@@ -10,9 +10,9 @@ from pathssl.errors import UserError
 from pathssl.files import write_atomic
 from pathssl.launch.grid import Grid, Interval, compose_runs, read_grid
 from pathssl.launch.local import command
+from pathssl.report.words import descriptive, higher_is_better
 
 METHODS = ("grid", "random", "bayes")
-_LOWER_IS_BETTER = ("unsupervised/odcorr", "unsupervised/site_", "unsupervised/stain_", "train/loss")  # what begins so
 _ETA = 3  # of every three arms that come to a bracket's end, one goes on (Li et al. 2018, as W&B has it)
 
 
@@ -68,10 +68,11 @@ def _place(config: dict[str, Any]) -> dict[str, str]:
 
 
 def _metric(key: str) -> dict[str, str]:
-    return {
-        "name": key,
-        "goal": "minimize" if key.startswith(_LOWER_IS_BETTER) or "/stain_flips_" in key else "maximize",
-    }
+    if descriptive(key):
+        raise UserError(
+            f"{key} describes, and neither more nor less of it is better. Rank arms by a metric of a probe."
+        )
+    return {"name": key, "goal": "maximize" if higher_is_better(key) and key != "train/loss" else "minimize"}
 
 
 def _validated(config: dict[str, Any]) -> str:

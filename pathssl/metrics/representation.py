@@ -1,4 +1,5 @@
-"""Label-free quality of an embedding: the directions it uses (RankMe), how far its features repeat each other (ODCorr).
+"""Label-free quality of an embedding: the directions it uses (RankMe), how far its features repeat each other (ODCorr), how
+far images are apart.
 
 Axes: N samples, D features. Everything is computed in float64.
 """
@@ -68,20 +69,31 @@ def odcorr(features_ND: np.ndarray) -> float:
     return float((correlation_DD.sum() - np.trace(correlation_DD)) / (d * (d - 1)))
 
 
+def apart(features_ND: np.ndarray) -> float:
+    """How far apart different images are: 0 where all have one direction, 1 where they are at right angles, no unit.
+
+        mean over i != j of (1 - cos(f_i, f_j))
+
+    It describes and has no better end: near 0 the embedding has collapsed, and a larger one need not tell more of tissue.
+    """
+    features_ND = _unit(_checked(features_ND))
+    n, total_D = len(features_ND), features_ND.sum(axis=0)
+    return float(1 - (total_D @ total_D - np.sum(features_ND**2)) / (n * (n - 1)))
+
+
 def shift_distance(before_ND: np.ndarray, after_ND: np.ndarray) -> float:
     """How far a change of the images moves their features, as a share of how far apart different images are. Lower is better.
 
-        mean_i (1 - cos(f_i, f'_i))  /  mean over i != j of (1 - cos(f_i, f_j))
+        mean_i (1 - cos(f_i, f'_i))  /  apart(f)
 
     f_i and f'_i are the features of image i before and after. 0: the change is not seen; 1: it moves an image as far as another image
-    is away. Where all images have one direction, the embedding has collapsed and the share is 1.
+    is away; it may be more. Where all images have one direction, the embedding has collapsed and the share is 1. Means, though a
+    few images may make much of them: medians vary more with the sample (docs/protocols.md).
     """
+    distance = apart(before_ND)
     before_ND, after_ND = _unit(_checked(before_ND)), _unit(_checked(after_ND))
     moved = 1 - np.einsum("nd,nd->n", before_ND, after_ND).mean()
-    n = len(before_ND)
-    total = before_ND.sum(axis=0)
-    apart = 1 - (total @ total - np.sum(before_ND**2)) / (n * (n - 1))
-    return float(max(moved, 0) / apart) if apart > ROUNDING else 1.0
+    return float(max(moved, 0) / distance) if distance > ROUNDING else 1.0
 
 
 def _unit(features_ND: np.ndarray) -> np.ndarray:

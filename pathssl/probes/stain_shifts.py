@@ -9,7 +9,7 @@ import numpy as np
 
 from pathssl.augment.stain import HED_FROM_RGB, RGB_FROM_HED
 from pathssl.errors import UserError
-from pathssl.metrics import shift_distance
+from pathssl.metrics import apart, shift_distance
 from pathssl.probes.feature_set import FeatureSet, ProtocolResult, Split
 from pathssl.probes.images import array_batches
 from pathssl.probes.task import Task
@@ -43,9 +43,10 @@ class StainShifts:
     def distances(
         self, images_NHWC: np.ndarray, features_ND: np.ndarray, measure: Measure, batch_size: int
     ) -> dict[str, float]:
-        """{"unsupervised/stain_distance_<sigma>": how far shifts move features, as a share of how far apart patches are}."""
+        """{"unsupervised/stain_distance_<sigma>": how far shifts move features, as a share of how far apart patches are}, and that itself,
+        "unsupervised/apart"; empty without sigmas."""
         before_ND, images_NHWC = features_ND[: self.patches], images_NHWC[: self.patches]
-        distances = {}
+        distances = {"unsupervised/apart": apart(before_ND)} if self.sigmas else {}
         for sigma in self.sigmas:
             after_ND = measure(self.shifted(array_batches(images_NHWC, batch_size), sigma))
             distances[f"unsupervised/stain_distance_{sigma:g}"] = shift_distance(before_ND, after_ND)

@@ -16,7 +16,6 @@ from pathssl.report.stopping import LEAST_CHECKPOINTS, LEAST_RUNS, ArmChoice, St
 from pathssl.report.study import Study, mark
 
 LABEL_FREE = "Measures without labels beside the probes"
-_NOT_MEASURES = ("site_chance",)  # what guessing gives, the same for all
 _MOST = 4  # probe metrics that are correlated: the study's first
 RELATIONS = {
     "together": "over all checkpoints",
@@ -56,7 +55,7 @@ class LabelFree:
 
 def label_free(study: Study, reading: Reading) -> LabelFree | None:
     """None without a measure or without a probe."""
-    measures = [key for key in study.keys("unsupervised/") if not key.endswith(_NOT_MEASURES)]
+    measures = [key for key in study.keys("unsupervised/") if not words.descriptive(key)]
     targets = [key for key in study.metrics if key.startswith("probe/") and not records.of_null(key)][:_MOST]
     measures.sort(
         key=lambda key: (key not in study.metrics, words.name(key.rsplit("/", 1)[-1]).lower() != "rankme", key)

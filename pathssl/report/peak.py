@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from pathssl.report import words
 from pathssl.report.comparison import LEVEL, Comparison, Reading, compare_all, measured
 from pathssl.report.compute import outcomes
@@ -11,12 +9,13 @@ from pathssl.report.exports import csv_text
 from pathssl.report.leaks import MARK
 from pathssl.report.sheets import Sheet
 from pathssl.report.statistics import NOTHING_KNOWN, Estimate, mean, pooled_spread
+from pathssl.report.stopping import best, checkpoints
 from pathssl.report.study import Run, Study, leaked, mark
 
 _HOW = (
     "The peak is the value on test at the checkpoint where the run's own validation split of the same task and protocol is best "
-    "(the earliest of equals, step 0 among them), chosen for each run by itself. It may lie below the final value: it is not the "
-    "best on test."
+    "(the earliest of equals), chosen for each run by itself, among checkpoints after step 0; a run that does not train has step 0 "
+    "alone. It may lie below the final value: it is not the best on test."
 )
 _ZEROS = (
     "Peak minus final is exactly 0 in runs whose last checkpoint is chosen; where most are, its interval (Student t, the spread pooled "
@@ -82,16 +81,10 @@ def why_no_choice(study: Study, key: str) -> str | None:
 
 
 def chosen_at(run: Run, key: str, patches: float) -> float | None:
-    """The patches seen at the checkpoint with the best validation, up to `patches`, among those that have the metric itself too."""
-    test, val = run.series.get(key), run.series.get(words.validation_of(key))
-    if test is None or val is None:
-        return None
-    places = np.intersect1d(test.patches, val.patches)
-    places = places[places <= patches]
-    if not len(places):
-        return None
-    values = np.array([val.at(place) for place in places])
-    return float(places[np.argmax(values if words.higher_is_better(key) else -values)])
+    """The patches seen at the checkpoint with the best validation, of those that may be chosen and have the metric itself too."""
+    val = words.validation_of(key)
+    places = checkpoints(run, patches, [key, val])
+    return float(places[best(key, [run.series[val].at(place) for place in places])]) if len(places) else None
 
 
 def peak_value(run: Run, key: str, patches: float) -> float | None:
@@ -110,7 +103,7 @@ def _table(study: Study, reading: Reading, final: Comparison, peak: Comparison) 
     without = sum(len(row.values) for row in final.rows) - sum(len(row.chosen) for row in rows)
     if without:
         those = f"{words.plural(without, 'run')} {'is' if without == 1 else 'are'}"
-        notes.append(f"{those} left out of the peak, without a checkpoint that has both splits.")
+        notes.append(f"{those} left out of the peak, without a checkpoint after step 0 that has both splits.")
     sentence = _sentence(study, key, rows, where.lower())
     return PeakTable(key, words.validation_of(key), final.baseline, final.digits, where, rows, sentence, None, notes)
 

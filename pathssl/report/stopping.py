@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
@@ -41,15 +42,23 @@ class ArmChoice:
     cost: Estimate | None
 
 
+def checkpoints(run: Run, patches: float, keys: Sequence[str]) -> np.ndarray:
+    """Patches seen, (n,), at the checkpoints that may be chosen: those after step 0 and up to there that have all these metrics.
+
+    Step 0 is no choice, as all arms with one beginning would share it; a run that does not train has nothing else.
+    """
+    if not all(key in run.series for key in keys):
+        return np.empty(0)
+    common = reduce(np.intersect1d, [run.series[key].patches for key in keys])
+    return np.unique(common[((common > 0) | run.untrained) & (common <= patches)])
+
+
 def shared(run: Run, patches: float, keys: Sequence[str]) -> list[np.ndarray] | None:
-    """The values of these metrics, each (n,), at the n trained checkpoints up to there that have them all; None where one is missing."""
+    """The values of these metrics, each (n,), at those checkpoints; None where a metric is missing, or the run does not train."""
     if run.untrained or not all(key in run.series for key in keys):
         return None
-    common = run.series[keys[0]].patches
-    for key in keys[1:]:
-        common = np.intersect1d(common, run.series[key].patches)
-    common = np.unique(common[(common > 0) & (common <= patches)])
-    return [np.array([run.series[key].at(seen) for seen in common]) for key in keys]
+    seen = checkpoints(run, patches, keys)
+    return [np.array([run.series[key].at(at) for at in seen]) for key in keys]
 
 
 def stopping(reading: Reading, by: str, key: str) -> Stopping | None:

@@ -60,6 +60,25 @@ def test_null_booleans_and_lists_come_out_as_they_went_in(tmp_path):
     assert "init.path=null" in command(config, {}) and config["metric"]["goal"] == "minimize"
 
 
+@pytest.mark.parametrize(
+    ("metric", "goal"),
+    [
+        ("unsupervised/odcorr", "minimize"),
+        ("unsupervised/stain_distance_0.05", "minimize"),
+        ("unsupervised/site_balanced_accuracy", "minimize"),
+        ("probe/synthetic/linear/val/stain_flips_0.05", "minimize"),
+        ("unsupervised/rankme", "maximize"),
+    ],
+)
+def test_the_goal_is_the_better_end_of_the_metric(tmp_path, metric, goal):
+    assert sweep("seed=0,1", metric=metric, to=tmp_path / "s.yaml")["metric"] == {"name": metric, "goal": goal}
+
+
+def test_arms_are_not_ranked_by_what_only_describes(tmp_path):
+    with pytest.raises(UserError, match=r"unsupervised/apart describes.*Rank arms by"):
+        sweep("seed=0,1", metric="unsupervised/apart", to=tmp_path / "s.yaml")
+
+
 def test_a_search_has_ranges_ends_poor_arms_early_and_chooses_no_seeds(tmp_path):
     overrides = ["experiment=demo", LOG, "schedule.warmup=interval(0.0,0.3)", "batch.size=int(interval(16,64))"]
     config = sweep(*overrides, method="bayes", to=tmp_path / "s.yaml")

@@ -5,7 +5,7 @@ import pytest
 from scipy.linalg import hadamard
 
 from pathssl.errors import UserError
-from pathssl.metrics import odcorr, rankme, shift_distance
+from pathssl.metrics import apart, odcorr, rankme, shift_distance
 
 
 def test_rankme_of_orthogonal_columns_is_their_number():
@@ -90,6 +90,23 @@ def test_the_distance_of_a_shift_by_hand():
     assert shift_distance(before, before[::-1]) == pytest.approx(1)
     opposite = np.array([[1.0, 0], [-1, 0]])  # 2 apart
     assert shift_distance(opposite, np.array([[0.0, 1], [0, 1]])) == pytest.approx(0.5)
+
+
+def test_how_far_apart_images_are_by_hand():
+    half = np.sqrt(3) / 2
+    triangle = np.array(
+        [[2.0, 0], [-0.5, half], [-1, -2 * half]]
+    )  # 120 degrees between any two, whatever their lengths
+    assert apart(triangle) == pytest.approx(1.5)
+    # of six ordered pairs two have one direction, four are at right angles
+    assert apart(np.array([[1.0, 0], [3, 0], [0, 2]])) == pytest.approx(4 / 6)
+    assert apart(np.ones((5, 3))) == pytest.approx(0)
+
+
+def test_the_distance_of_a_shift_is_above_one_where_images_are_nearer_than_that():
+    before = np.array([[1.0, 0], [0.8, 0.6]])  # 0.2 apart
+    moved = np.array([[0.0, 1], [0.6, 0.8]])  # by 1 and by 1 - 0.96
+    assert shift_distance(before, moved) == pytest.approx((1 + 0.04) / 2 / 0.2)
 
 
 def test_the_distance_of_a_shift_among_features_that_are_all_alike_is_one():

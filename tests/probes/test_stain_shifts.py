@@ -75,6 +75,7 @@ def test_the_distance_of_held_out_patches_is_relative_to_that_between_patches(im
 
     before = unit(images[:20])
     apart = np.mean([1 - a @ b for i, a in enumerate(before) for j, b in enumerate(before) if i != j])
+    assert metrics["unsupervised/apart"] == pytest.approx(apart, rel=1e-4)
     for sigma in (0.05, 0.2):
         after = unit(next(stains().shifted([images[:20]], sigma)))
         by_hand = np.mean([1 - a @ b for a, b in zip(before, after, strict=True)]) / apart
@@ -84,6 +85,12 @@ def test_the_distance_of_held_out_patches_is_relative_to_that_between_patches(im
         colours, device="cpu", with_nulls=False
     )
     assert of_colours.metrics["unsupervised/stain_distance_0.05"] > metrics["unsupervised/stain_distance_0.05"]
+
+
+def test_without_sigmas_nothing_is_recorded_of_shifts(images, encoder):
+    probes = Probes({}, {}, held_out_NHWC=images, stains=stains([]), **NORM)
+    metrics = probes.run(encoder, device="cpu", with_nulls=False).metrics
+    assert metrics.keys() == {"unsupervised/rankme", "unsupervised/odcorr"}
 
 
 def test_flips_are_the_changed_predictions_of_the_same_heads_on_some_test_images(task, encoder):

@@ -121,6 +121,20 @@ def test_where_nothing_was_chosen_by_validation_that_is_said(tmp_path):
     assert found.sentences[-1].startswith("No validation split to choose by")
 
 
+def test_what_describes_is_no_measure_to_choose_by_and_has_a_curve(study):
+    for run in records.find_runs(study):
+        row = {"unsupervised/apart": 0.2, "unsupervised/site_chance": 0.5}
+        records.append_metrics(run, {"step": 30, "patches_seen": 30} | row)
+    found = found_of(study)
+    assert (
+        {one.by for one in (*found.relations, *found.stoppings, *found.choices)} == {RANKME, ODCORR} == {*found.trails}
+    )
+    page = write_report(study).read_text()
+    answer, curves = page.partition('id="curves"')[::2]
+    assert "Distance between patches" in curves and "istance between patches" not in answer
+    assert "unsupervised/apart" not in (study / "report" / "arms.csv").read_text()
+
+
 def test_page_csv_markdown_and_latex_hold_the_same_numbers(study):
     page = write_report(study).read_text()
     found = found_of(study)

@@ -15,12 +15,13 @@ from pathssl.report.write import write_report
 VAL = ACCURACY.replace("/test/", "/val/")
 REPORT = {"baseline": "m=a", "primary": ACCURACY, "metrics": [ACCURACY], "family": [ACCURACY]}
 PLACES = (0, 100, 200, 300)
-# (val, test) at PLACES. Of m=a's first seed val is best at 200 and test at 100; of its second at the end; val ties in m=b's first.
+# (val, test) at PLACES. Of m=a's first seed val is best at 200 and test at 100; of its second at the end; val ties in m=b's first. At
+# step 0 val is better still, which must not count.
 RUNS = {
-    ("m=a", 0): ((0.5, 0.6, 0.7, 0.65), (0.5, 0.99, 0.66, 0.60)),
-    ("m=a", 1): ((0.5, 0.6, 0.7, 0.71), (0.5, 0.65, 0.68, 0.64)),
-    ("m=b", 0): ((0.5, 0.8, 0.8, 0.70), (0.5, 0.75, 0.99, 0.70)),
-    ("m=b", 1): ((0.5, 0.6, 0.9, 0.80), (0.5, 0.60, 0.79, 0.76)),
+    ("m=a", 0): ((0.95, 0.6, 0.7, 0.65), (0.5, 0.99, 0.66, 0.60)),
+    ("m=a", 1): ((0.95, 0.6, 0.7, 0.71), (0.5, 0.65, 0.68, 0.64)),
+    ("m=b", 0): ((0.95, 0.8, 0.8, 0.70), (0.5, 0.75, 0.99, 0.70)),
+    ("m=b", 1): ((0.95, 0.6, 0.9, 0.80), (0.5, 0.60, 0.79, 0.76)),
 }
 PEAKS = {"m=a": [0.66, 0.64], "m=b": [0.75, 0.79]}
 FINALS = {"m=a": [0.60, 0.64], "m=b": [0.70, 0.76]}
@@ -87,7 +88,27 @@ def test_the_verdict_by_the_peak_stands_beside_the_one_by_the_last_checkpoint(tm
 def test_where_less_is_better_the_lowest_validation_is_chosen(tmp_path):
     test, val = (f"probe/synthetic/linear/{split}/stain_flips_0.05" for split in ("test", "val"))
     run = read_study(write(tmp_path / "s", test, val, REPORT | {"primary": test})).runs[0]
-    assert chosen_at(run, test, 300) == 0
+    assert chosen_at(run, test, 300) == 100
+
+
+def test_step_0_is_chosen_of_runs_that_do_not_train_alone(tmp_path):
+    folder = write(tmp_path / "s")
+    rows = [{"patches_seen": 0, VAL: 0.4, ACCURACY: 0.45}]
+    write_points(folder / "weights" / "seed0", rows, config={"train": {"patches": 0}})
+    *_, weights = tables(folder)[0].rows
+    assert (weights.arm, weights.chosen) == ("weights", [(0, 0)])
+    assert weights.peak.value == weights.final.value == 0.45 and weights.change.value == 0
+    run = read_study(folder).of("m=a")[0]
+    assert chosen_at(run, ACCURACY, 0) is None
+
+
+def test_a_run_without_a_checkpoint_after_step_0_is_left_out_and_counted(tmp_path):
+    folder = write(tmp_path / "s")
+    rows = [{"patches_seen": 0, VAL: 0.4, ACCURACY: 0.45}, {"patches_seen": 300, ACCURACY: 0.7}]
+    write_points(folder / "m=b" / "seed2", rows)
+    [table] = tables(folder)
+    assert [len(row.chosen) for row in table.rows] == [2, 2]
+    assert table.notes[-1] == "1 run is left out of the peak, without a checkpoint after step 0 that has both splits."
 
 
 def test_no_checkpoint_beyond_where_the_study_is_read_is_chosen(tmp_path):

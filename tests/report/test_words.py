@@ -62,6 +62,16 @@ def test_it_is_known_of_each_metric_whether_more_is_better(key, higher):
     assert words.higher_is_better(key) is higher
 
 
+def test_what_describes_has_a_name_and_no_better_end():
+    assert words.full_title("unsupervised/apart") == "distance between patches (unlabelled held-out patches)"
+    assert [
+        key for key in ("apart", "site_chance", "rankme", "odcorr") if words.descriptive(f"unsupervised/{key}")
+    ] == [
+        "apart",
+        "site_chance",
+    ]
+
+
 @pytest.mark.parametrize(("value", "text"), [(5.998e12, "6.00 × 10¹²"), (1.0, "1.00"), (0.00123, "1.23 × 10⁻³")])
 def test_large_numbers_have_three_digits_and_a_power_of_ten(value, text):
     assert words.powered(value) == text
