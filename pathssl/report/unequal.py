@@ -41,7 +41,8 @@ def unequal_variances(study: Study, reading: Reading, comparisons: Sequence[Comp
         one.key: Unequal(
             named[one.key],
             without[one.key],
-            _scatter(one, named[one.key], len(tested), trained, short) + _verdicts(one, without[one.key], short),
+            _scatter(one, named[one.key], len(tested), trained, short)
+            + _verdicts(one, named[one.key].arm, without[one.key], short),
         )
         for one in comparisons
         if one.key in named
@@ -83,15 +84,20 @@ def _scatter(comparison: Comparison, wide: Widest, metrics: int, trained: set[st
     return f"{said}: its interval{' and that of its difference are' if differs else ' is'} too short, those of the others are too wide."
 
 
-def _verdicts(comparison: Comparison, without: Mapping[str, Estimate], short: Mapping[str, str]) -> str:
-    """What Welch's test would say of the differences that have a verdict, or an interval outside of the family."""
+def _verdicts(comparison: Comparison, wide: str, without: Mapping[str, Estimate], short: Mapping[str, str]) -> str:
+    """What Welch's test would say of the differences that have a verdict, or an interval outside of the family.
+
+    One to the `wide` arm that is told apart by an interval too short is not to be believed; of others the intervals are too wide.
+    """
     rows = [row for row in comparison.rows if row.difference and row.difference.low is not None]
     if not rows:
         return ""
     test, baseline = " Welch's test, which pools no variance,", short[comparison.baseline]
     others = [row for row in rows if row.difference.told_apart != without[row.arm].told_apart]
     if others:
-        said = "; ".join(f"{short[row.arm]}, {_says(without[row.arm])}" for row in others)
+        said = "; ".join(
+            short[row.arm] + _says(row, without[row.arm], wide in (row.arm, comparison.baseline)) for row in others
+        )
         return (
             f"{test} says otherwise of {len(others)} of {words.plural(len(rows), 'difference')} to {baseline}: {said}."
         )
@@ -99,7 +105,8 @@ def _verdicts(comparison: Comparison, without: Mapping[str, Estimate], short: Ma
     return f"{test} {'tells the same arms' if told else 'tells no arm'} from {baseline}{'' if told else ' either'}."
 
 
-def _says(difference: Estimate) -> str:
-    if difference.told_apart is None:
-        return "no verdict, for want of seeds"
-    return f"{'told apart' if difference.told_apart else 'cannot be told apart'} ({p_text(difference)})"
+def _says(row: Row, welch: Estimate, wide: bool) -> str:
+    doubt = ", so do not build on it" if row.difference.told_apart and wide else ""
+    if welch.told_apart is None:
+        return f", no verdict, for want of seeds{doubt}"
+    return f", {'told apart' if welch.told_apart else 'cannot be told apart'} ({p_text(welch)}){doubt}"

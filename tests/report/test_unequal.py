@@ -76,6 +76,16 @@ def test_what_is_said_of_a_wide_baseline_and_of_two_arms(tmp_path):
     assert sentence.endswith("tells the same arms from a.")
 
 
+def test_a_difference_to_an_arm_that_scatters_is_doubted_where_welchs_test_does_not_find_it(tmp_path):
+    arms = {"a": around(0.7, ALIKE), "b": around(0.81, ALIKE, 10), "c": around(0.7, ALIKE), "d": around(0.7, ALIKE)}
+    arms |= {"e": around(0.7, ALIKE), "f": around(0.7, ALIKE)}
+    unequal, compared = found_in(study_of(tmp_path / "s", arms))
+    assert next(row.difference.told_apart for row in compared[ACCURACY].rows if row.arm == "b") is True
+    raw = stats.ttest_ind(arms["b"], arms["a"], equal_var=False).pvalue
+    end = f"b, cannot be told apart (p = {min(1, 5 * raw):.2f} by Holm among 5 differences), so do not build on it."
+    assert unequal[ACCURACY].sentence.endswith(end)
+
+
 def test_arms_that_are_alike_or_have_no_noise_are_not_spoken_of(tmp_path):
     for name, arms in {
         "alike": {"a": around(0.7, ALIKE), "b": around(0.8, ALIKE, 2), "c": around(0.6, ALIKE)},
