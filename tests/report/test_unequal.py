@@ -86,6 +86,15 @@ def test_a_difference_to_an_arm_that_scatters_is_doubted_where_welchs_test_does_
     assert unequal[ACCURACY].sentence.endswith(end)
 
 
+def test_what_welchs_test_misses_for_want_of_seeds_between_two_other_arms_is_not_doubted(tmp_path):
+    two = (-0.007, 0.007)
+    arms = {"a": around(0.7, two), "b": around(0.7, ALIKE, 7), "c": around(0.82, two)}
+    arms |= {arm: around(0.7, ALIKE) for arm in "defghijk"}
+    sentence = found_in(study_of(tmp_path / "s", arms))[0][ACCURACY].sentence
+    assert "says otherwise of 1 of 10 differences to a: c, cannot be told apart (p = " in sentence
+    assert "do not build" not in sentence
+
+
 def test_arms_that_are_alike_or_have_no_noise_are_not_spoken_of(tmp_path):
     for name, arms in {
         "alike": {"a": around(0.7, ALIKE), "b": around(0.8, ALIKE, 2), "c": around(0.6, ALIKE)},
@@ -116,6 +125,11 @@ def test_given_weights_are_one_value_for_welchs_test_too_and_do_not_count_as_an_
     found = found_in(study_of(tmp_path / "s", arms, config={"a": given}))[0][ACCURACY]
     assert found.welch["c"].p == pytest.approx(stats.ttest_1samp(arms["c"], 0.62).pvalue)
     assert "among 2 arms): its interval and that of its difference are too short" in found.sentence
+
+
+def test_random_weights_that_are_not_trained_are_no_arm_that_scatters(tmp_path):
+    arms = {"a": around(0.7, ALIKE), "b": around(0.7, ALIKE, 50), "c": around(0.7, ALIKE)}
+    assert found_in(study_of(tmp_path / "s", arms, config={"b": {"train": {"patches": 0}}}))[0] == {}
 
 
 def test_an_arm_of_one_seed_has_no_verdict_by_welch(tmp_path):
