@@ -146,8 +146,7 @@ def compare(study: Study, key: str, reading: Reading, value_of: ValueOf = measur
             null = measured(run, key, 0)
             if null is not None:
                 nulls[run.arm][run.seed] = null
-    trained = {run.arm for run in reading.runs if not run.untrained}
-    noisy = trained | {run.arm for run in reading.runs if not initialised(run.config)}
+    trained, noisy = trained_and_noisy(reading)
     gains = {
         arm: [values[arm][seed] - null for seed, null in nulls[arm].items()] if arm in trained else [] for arm in values
     }
@@ -174,6 +173,12 @@ def compare(study: Study, key: str, reading: Reading, value_of: ValueOf = measur
         )
     gained = [gain for x in gains.values() for gain in x]
     return Comparison(key, study.baseline, rows, spread, gained, bool(trained))
+
+
+def trained_and_noisy(reading: Reading) -> tuple[set[str], set[str]]:
+    """The arms that are trained, and those whose values vary with the seed: trained, or begun with random weights."""
+    trained = {run.arm for run in reading.runs if not run.untrained}
+    return trained, trained | {run.arm for run in reading.runs if not initialised(run.config)}
 
 
 def verdicts(comparison: Comparison) -> list[Verdict]:

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pathssl.records import NULLS
 from pathssl.report import words
@@ -10,16 +10,17 @@ from pathssl.report.comparison import Comparison, Reading, Row, Verdict, effect_
 from pathssl.report.coverage import Account
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable
-from pathssl.report.statistics import Estimate
+from pathssl.report.statistics import Estimate, pooled_spread
 from pathssl.report.study import Study, leaked, mark
 from pathssl.report.tables import run_rows, state_counts
+from pathssl.report.unequal import Unequal
 
 NULL_ROWS = ("initialisation", *(words.name(null) for null in NULLS))
 EFFECT = "In sd: the difference in pooled standard deviations between seeds (Cohen's d), which few seeds overstate."
 _NAMED = 10  # slides that a sentence of the Markdown names
 
 
-def arms_csv(study: Study, comparisons: list[Comparison]) -> str:
+def arms_csv(study: Study, comparisons: list[Comparison], unequal: Mapping[str, Unequal]) -> str:
     """One line for each metric and arm, with the numbers of the page in full precision."""
     lines = []
     for comparison in comparisons:
@@ -37,8 +38,16 @@ def arms_csv(study: Study, comparisons: list[Comparison]) -> str:
             line["told_apart"] = row.difference.told_apart if row.difference else None
             line |= {"pooled_sd": comparison.spread.sd, "degrees_of_freedom": comparison.spread.df}
             line |= {"tested_on_training": leaked(study, comparison.key, row.arm)}
-            lines.append(line)
+            line |= {"sd": pooled_spread({row.arm: [x for _, x in row.values]}).sd if len(row.values) > 1 else None}
+            lines.append(line | _without_pooling(unequal.get(comparison.key), row.arm))
     return csv_text(lines)
+
+
+def _without_pooling(unequal: Unequal | None, arm: str) -> dict[str, float | str | None]:
+    welch = unequal.welch.get(arm) if unequal else None
+    low, high, p, adjusted = (welch.low, welch.high, welch.p, welch.adjusted) if welch else (None,) * 4
+    columns = {"welch_low": low, "welch_high": high, "p_welch": p, "p_welch_holm": adjusted}
+    return columns | {"unequal_variances": unequal.sentence if unequal else None}
 
 
 def _tested(row: Row) -> bool:
@@ -131,6 +140,7 @@ def markdown(
     reading: Reading,
     comparisons: list[Comparison],
     answers: list[Verdict],
+    unequal: Mapping[str, Unequal],
     gain: str | None,
     slides: Account,
     nulls: list[NullTable],
@@ -142,6 +152,7 @@ def markdown(
     for key in study.family:
         lines += [f"**{plain(words.title(key))}** ({plain(words.context(key))}){_some_mark(study, key)}:", ""]
         lines += [f"- {plain(verdict.sentence)}" for verdict in answers if verdict.key == key]
+        lines += [f"- {plain(unequal[key].sentence)}"] if key in unequal else []
     lines += [f"- {plain(gain)}"] if gain else []
     lines += [
         "",
@@ -154,6 +165,8 @@ def markdown(
         title = f"{words.title(comparison.key)} ({words.context(comparison.key)}){marked(study, comparison.key)}"
         lines += [f"## {plain(title)}", "", f"| {' | '.join(map(plain, head))} |", f"|---|{'---:|' * (len(head) - 1)}"]
         lines += [*(f"| {' | '.join([plain(row[0]), *row[1:]])} |" for row in rows), ""]
+        if comparison.key in unequal and comparison.key not in study.family:
+            lines += [f"> {plain(unequal[comparison.key].sentence)}", ""]
     lines += [f"{EFFECT}\n"] if any(row.difference for one in comparisons for row in one.rows) else []
     return "\n".join(lines + _nulls(study, nulls) + _slides(study, slides))
 

@@ -23,6 +23,7 @@ from pathssl.report.peak import PeakTable, peak_tables
 from pathssl.report.published import Beside, published_beside
 from pathssl.report.study import Study
 from pathssl.report.tasks import task_rows
+from pathssl.report.unequal import Unequal, unequal_variances
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Findings:
     reading: Reading
     comparisons: list[Comparison]
     answers: list[Verdict]
+    unequal: dict[str, Unequal]
     gain: str | None
     slides: Account
     nulls: list[NullTable]
@@ -56,6 +58,7 @@ def find(study: Study) -> Findings:
         reading=reading,
         comparisons=comparisons,
         answers=[answer for one in comparisons if one.key in study.family for answer in verdicts(one)],
+        unequal=unequal_variances(study, reading, comparisons),
         gain=gain_sentence(comparisons[0]) if comparisons else None,
         slides=account(study, reading.runs),
         nulls=null_tables(study, predicted),

@@ -44,6 +44,7 @@ def page(found: Findings) -> str:
         state=tables.state_counts(study),
         answered=[_answers(one, answers, styles) for one in comparisons if one.key in study.family],
         family=sum(answer.outcome != "open" for answer in answers) or len(answers),
+        unequal=found.unequal,
         gain=found.gain,
         level=f"{100 * LEVEL:.0f} %",
         reach=reach(comparisons[0]) if comparisons else None,

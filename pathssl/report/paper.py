@@ -1,21 +1,23 @@
 """report.tex: the tables of the arms and of the runs, for a paper."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pathssl.report import latex, words
 from pathssl.report.comparison import Comparison, basis_of, why_no_interval
 from pathssl.report.exports import EFFECT, arm_cells, marked
 from pathssl.report.study import Study
+from pathssl.report.unequal import Unequal
 
 
-def arms_latex(study: Study, comparisons: Sequence[Comparison]) -> str:
+def arms_latex(study: Study, comparisons: Sequence[Comparison], unequal: Mapping[str, Unequal]) -> str:
     """One table for each metric, with the numbers of the page."""
     tables = []
     for one in comparisons:
         head, rows = arm_cells(study, one)
         basis = f"Intervals: {basis_of(one)}." if one.spread.known else f"No intervals: {why_no_interval(one)}."
+        said = [unequal[one.key].sentence] if one.key in unequal else []
         title = f"{words.full_title(one.key)}{marked(study, one.key)}: {one.key}."
-        tables.append(latex.table(head, rows, 1, [title, f"{basis} {EFFECT}"]))
+        tables.append(latex.table(head, rows, 1, [title, f"{basis} {EFFECT}", *said]))
     return "\n".join(tables)
 
 

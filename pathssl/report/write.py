@@ -46,7 +46,7 @@ def write_report(folder: Path) -> Path:
 def _csv(found: Findings) -> dict[str, str]:
     study = found.study
     return {
-        "arms": exports.arms_csv(study, found.comparisons),
+        "arms": exports.arms_csv(study, found.comparisons, found.unequal),
         "runs": exports.runs_csv(study),
         "coverage": exports.coverage_csv(found.slides),
         "faults": exports.faults_csv(found.slides),
@@ -77,12 +77,23 @@ def _sheets(found: Findings) -> dict[str, tuple[str, list[Sheet]]]:
 
 def _markdown(found: Findings) -> str:
     text = exports.markdown(
-        found.study, found.reading, found.comparisons, found.answers, found.gain, found.slides, found.nulls
+        found.study,
+        found.reading,
+        found.comparisons,
+        found.answers,
+        found.unequal,
+        found.gain,
+        found.slides,
+        found.nulls,
     )
     return text + published_markdown(found.published) + tasks_markdown(found.tasks)
 
 
 def _latex(found: Findings, sheets: dict[str, tuple[str, list[Sheet]]]) -> str:
     """All tables in one file."""
-    tables = [arms_latex(found.study, found.comparisons), runs_latex(found.study), published_latex(found.published)]
+    tables = [
+        arms_latex(found.study, found.comparisons, found.unequal),
+        runs_latex(found.study),
+        published_latex(found.published),
+    ]
     return "\n".join(filter(None, [*tables, *(tables_latex(of) for _, of in sheets.values())]))

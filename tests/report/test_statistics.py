@@ -71,3 +71,52 @@ def test_what_a_large_family_with_one_degree_of_freedom_is_able_to_see_is_a_numb
     # |z + effect / sqrt(1.5)| > t |y| of two normal numbers: with t in the hundreds z is nothing, and |y| is below 1.28155 in 80 of 100
     t = stats.t.ppf(1 - 0.05 / family / 2, 1)
     assert statistics.detectable(1.5, 1, 0.05 / family) == pytest.approx(1.28155 * t * 1.5**0.5, rel=1e-4)
+
+
+def test_the_widest_arm_is_named_with_a_p_by_hand():
+    # variances 16, 1, 1: F = 16 with 2 and 4 degrees of freedom, whose tail is (1 + 2 F / 4)^-2 = 1/81; times three arms
+    arms = {"a": [1.0, 2.0, 3.0], "b": [9.0, 1.0, 5.0], "c": [4.0, 6.0, 5.0]}
+    found = statistics.widest(arms)
+    assert (found.arm, found.ratio, found.arms) == ("b", pytest.approx(4), 3)
+    assert found.p == pytest.approx(3 / 81)
+    # of two arms: twice the one-sided p of Fisher's F
+    unlike = {"x": [0.1, 0.5, 0.7], "y": [0.2, 0.21, 0.25, 0.3]}
+    ratio = np.var(unlike["x"], ddof=1) / np.var(unlike["y"], ddof=1)
+    assert statistics.widest(unlike).p == pytest.approx(2 * stats.f.sf(ratio, 2, 3))
+    # arms without noise of their own say nothing, and are not counted
+    assert statistics.widest(arms | {"d": [7.0], "e": [0.7] * 3, "f": []}) == found
+
+
+@pytest.mark.parametrize("arms", [{}, {"a": [1.0, 2.0]}, {"a": [1.0, 2.0], "b": [0.7] * 3}, {"a": [1.0], "b": [2.0]}])
+def test_without_two_arms_that_have_noise_none_is_the_widest(arms):
+    assert statistics.widest(arms) is None
+
+
+@pytest.mark.parametrize(("arms", "seeds"), [(2, 2), (2, 3), (5, 3), (9, 3)])
+def test_of_arms_that_are_alike_five_in_a_hundred_studies_have_one_that_seems_to_scatter_more(arms, seeds):
+    studies = np.random.default_rng([arms, seeds]).normal(size=(3000, arms, seeds))
+    share = np.mean([statistics.widest(dict(enumerate(study))).p <= 0.05 for study in studies])
+    assert 0.038 <= share <= 0.062  # three standard errors
+
+
+def test_welchs_interval_and_p_are_scipys():
+    x, y = [0.1, 0.5, 0.7], [0.2, 0.21, 0.25, 0.3]
+    ours, theirs = statistics.welch(x, y, 0.95), stats.ttest_ind(x, y, equal_var=False)
+    assert ours.value == pytest.approx(np.mean(x) - np.mean(y)) and ours.n == 3
+    assert (ours.low, ours.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+    assert ours.p == pytest.approx(theirs.pvalue)
+
+
+# Given weights are no noise of seeds, however far apart their values lie; seeds that agree exactly show none.
+@pytest.mark.parametrize(("y", "noisy"), [([0.3], False), ([0.2, 0.4], False), ([0.3] * 3, True)])
+def test_welchs_test_against_what_does_not_vary_is_that_of_one_sample(y, noisy):
+    x = [0.1, 0.5, 0.7]
+    ours, theirs = statistics.welch(x, y, 0.95, (True, noisy)), stats.ttest_1samp(x, 0.3)
+    assert (ours.low + 0.3, ours.high + 0.3) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+    assert ours.p == pytest.approx(theirs.pvalue)
+
+
+@pytest.mark.parametrize(("x", "y"), [([0.1, 0.5], [0.3]), ([0.7] * 3, [0.1] * 3)])
+def test_welchs_test_of_one_seed_or_of_no_noise_at_all_gives_no_interval(x, y):
+    found = statistics.welch(x, y, 0.95)
+    assert (found.value, found.low, found.p) == (pytest.approx(np.mean(x) - np.mean(y)), None, None)
