@@ -1,6 +1,7 @@
 """What the run folders of a study say, read once and held in arrays."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathssl.report import words
 from pathssl.report.leaks import MARK, Overlaps, copies_text, is_of, leaks_text
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where PyYAML has it: several times faster
+_HASH = re.compile(r"-[0-9a-f]{8}$")  # as identity.arm_name appends it
 _KEPT = ("probe/", "unsupervised/")
 _KEPT_EXACTLY = {"train/loss", "train/patches_per_s", "train/data_wait", "time_s"}
 
@@ -101,7 +103,7 @@ def read_study(folder: Path) -> Study:
     arms = sorted({run.arm for run in runs}, key=records.natural)
     asked = next((run.config["report"] for run in runs if run.config.get("report")), {})
     notices = []
-    baseline = _among(asked.get("baseline"), arms)
+    baseline = called(asked.get("baseline"), arms)
     if baseline is not None and baseline not in arms:
         notices.append(f"The baseline {baseline} has no run here yet; arms are compared with {arms[0]} instead.")
         baseline = None
@@ -141,11 +143,14 @@ def read_study(folder: Path) -> Study:
     )
 
 
-def _among(baseline: str | None, arms: list[str]) -> str | None:
-    """The arm that a study calls so, though more was typed for all of its arms alike; as it is where there is none."""
-    shortened = words.distinct_names(arms)
-    found = [arm for arm in arms if shortened[arm] == baseline]
-    return found[0] if baseline not in arms and found else baseline
+def called(baseline: str | None, arms: list[str]) -> str | None:
+    """The arm that a study calls so, though more was typed for all of its arms alike; as it is where there is none.
+
+    Names with characters that no folder should have (`data.path=/slides`) end in a hash, of which a study knows nothing.
+    """
+    shortened = words.distinct_names(arms) if arms else {}
+    found = [arm for arm in arms if baseline in (shortened[arm], _HASH.sub("", shortened[arm]))]
+    return found[0] if baseline not in arms and len(found) == 1 else baseline
 
 
 def _first_of_each(found: Iterable[Overlaps]) -> dict[str, list[dict]]:

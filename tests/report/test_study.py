@@ -6,6 +6,7 @@ from fake_study import ACCURACY, DEMO, write_study
 
 from pathssl import records
 from pathssl.errors import UserError
+from pathssl.identity import arm_name
 from pathssl.report.study import read_study
 
 
@@ -25,6 +26,14 @@ def test_the_baseline_is_found_though_more_was_typed_for_all_arms_alike(tmp_path
     arms = {"batch=b8,teacher=m0.9": 0.0, "batch=b16,teacher=m0.9": 0.0}  # which of them is meant is not known
     study = read_study(write_study(tmp_path / "two", arms, seeds=1, report=DEMO))
     assert "The baseline teacher=m0.9 has no run here yet" in study.notices[0]
+
+
+def test_the_baseline_is_found_though_names_end_in_a_hash(tmp_path):
+    shared = ["data=folder", "data.path=/slides"]  # of which a folder's name may not have the slash
+    arms = {arm_name([*shared, f"schedule.warmup=0.{k}"]): 0.0 for k in (0, 1, 2)}
+    asked = DEMO | {"baseline": "schedule.warmup=0.1"}
+    study = read_study(write_study(tmp_path / "demo", arms, seeds=1, report=asked))
+    assert study.baseline == arm_name([*shared, "schedule.warmup=0.1"]) and study.notices == []
 
 
 def test_without_an_experiment_file_sensible_metrics_are_chosen_and_the_choice_of_baseline_is_said(tmp_path):
