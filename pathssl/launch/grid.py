@@ -16,7 +16,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pathssl.complaints import CONF, check_options, suggestions
 from pathssl.errors import UserError
-from pathssl.identity import arm_name, names_the_arm, run_folder
+from pathssl.identity import arm_name, names_the_arm, refuse_other_run, run_folder
 from pathssl.records import find_runs
 from pathssl.report.study import called
 
@@ -81,15 +81,23 @@ def _values(override: Override) -> list[str] | Interval:
     return Interval(swept.start, swept.end, "log" in swept.tags)
 
 
-def refuse_lost_baseline(
-    jobs: Sequence[Sequence[str]], config: Mapping[str, Any], typed: Sequence[str], own: Collection[str]
+def check_runs(
+    jobs: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]], typed: Sequence[str], own: Collection[str]
 ) -> None:
-    """UserError where report.baseline of a run's `config` is none of the study's arms: only the report would say so, after all runs.
+    """UserError, before anything starts, for what runs or their report would complain of when it is late: a folder that holds a run of
+    another config, and a baseline that is none of the arms.
 
-    Who types arms (`typed`, of the keys `own` that the study's file varies, or swept) may want a part of them, and is let through.
+    Who types arms (`typed`, of the keys `own` that the study's file varies, or swept) may want a part of them, without the baseline.
     """
+    if not _chooses_arms(typed, own):
+        _refuse_lost_baseline(jobs, configs[0])
+    for job, config in zip(jobs, configs, strict=True):
+        refuse_other_run(run_folder(config, arm_name(job)), config)
+
+
+def _refuse_lost_baseline(jobs: Sequence[Sequence[str]], config: Mapping[str, Any]) -> None:
     baseline, arms = (config.get("report") or {}).get("baseline"), _arms(jobs)
-    if baseline is None or len(arms) < 2 or _chooses_arms(typed, own):
+    if baseline is None or len(arms) < 2:
         return
     study = run_folder(config, next(iter(arms))).parents[1]
     before = sorted({run.parent.name for run in find_runs(study)})
