@@ -92,7 +92,10 @@ class LocalLauncher(_Planned):
 
         train, study_folder = configs[0]["train"], f"{self.config.output_dir}/{self.config.study}"
         gpus = [] if train["device"] == "cpu" else visible_gpus()
-        return run_queue(jobs, **self.options, gpus=gpus, threads=train["threads"], study_folder=study_folder)
+        codes = run_queue(jobs, **self.options, gpus=gpus, threads=train["threads"], study_folder=study_folder)
+        if 0 in codes:
+            print(f"What it came to: python -m pathssl report {study_folder}", flush=True)
+        return codes
 
 
 class SlurmLauncher(_Planned):
