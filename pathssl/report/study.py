@@ -16,6 +16,7 @@ from pathssl.report.leaks import MARK, Overlaps, copies_text, is_of, leaks_text
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where PyYAML has it: several times faster
 _HASH = re.compile(r"-[0-9a-f]{8}$")  # as identity.arm_name appends it
+_NAMED = 8  # studies in a sentence
 _KEPT = ("probe/", "unsupervised/")
 _KEPT_EXACTLY = {"train/loss", "train/patches_per_s", "train/data_wait", "time_s"}
 
@@ -189,15 +190,28 @@ def _found(folder: Path) -> list[Path]:
     runs = records.find_runs(folder)
     if runs:
         return runs
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}. Give the folder of a study, such as outputs/demo.")
-    studies = sorted(child.name for child in folder.iterdir() if child.is_dir() and records.find_runs(child))
+    studies = _studies(folder)
     if studies:
-        raise UserError(f"{folder} holds several studies ({', '.join(studies)}). Give one: {folder / studies[0]}.")
+        names = ", ".join(study.name for study in studies)
+        raise UserError(f"{folder} holds several studies ({names}). Give one: {studies[0]}.")
+    given = f"There are no runs in {folder}." if folder.is_dir() else f"There is no folder {folder}."
     raise UserError(
-        f"There are no runs in {folder}. A run is <arm>/seed<k>/ with a config.yaml in it; "
-        "give the folder of a study, such as outputs/demo."
+        f"{given} A study is a folder that holds its runs as <arm>/seed<k>/, each with a config.yaml in it, such as outputs/demo. {_here()}"
     )
+
+
+def _studies(folder: Path) -> list[Path]:
+    children = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [child for child in children if child.is_dir() and records.find_runs(child)]
+
+
+def _here() -> str:
+    """A sentence on the studies under outputs/, where runs go unless output_dir says otherwise."""
+    studies = [str(study) for study in _studies(Path("outputs"))]
+    if not studies:
+        return "There is none under outputs/ here; `python train.py experiment=demo -m` makes one."
+    more = f" and {len(studies) - _NAMED} more" if len(studies) > _NAMED else ""
+    return f"Here there {'is' if len(studies) == 1 else 'are'} {', '.join(studies[:_NAMED])}{more}."
 
 
 def _columns(rows: list[dict]) -> dict[str, Series]:

@@ -1,5 +1,6 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from fake_study import ACCURACY, DEMO, write_study
@@ -88,6 +89,26 @@ def test_a_folder_without_runs_is_refused_in_a_sentence(tmp_path):
     write_study(tmp_path / "demo", {"default": 0.0}, seeds=1)
     with pytest.raises(UserError, match=r"several studies \(demo\)"):
         read_study(tmp_path)
+
+
+def test_who_gives_a_folder_that_is_no_study_is_told_what_one_is_and_which_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("seed: 0")  # no run's, whose folder is called seed<k>
+    for given, said in (("conf", "There are no runs in conf."), ("outputs/dmo", "There is no folder outputs/dmo.")):
+        with pytest.raises(UserError) as refused:
+            read_study(Path(given))
+        assert str(refused.value) == (
+            f"{said} A study is a folder that holds its runs as <arm>/seed<k>/, each with a config.yaml in it, such as outputs/demo. "
+            "There is none under outputs/ here; `python train.py experiment=demo -m` makes one."
+        )
+    for k in range(10):
+        run = tmp_path / "outputs" / f"study{k}" / "default" / "seed0"
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text("seed: 0")
+    (tmp_path / "outputs" / "empty").mkdir()
+    with pytest.raises(UserError, match=r"Here there are outputs/study0, .*, outputs/study7 and 2 more\.$"):
+        read_study(Path("conf"))
 
 
 def test_a_config_that_is_not_yaml_is_named(tmp_path):
