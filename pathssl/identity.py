@@ -45,7 +45,7 @@ _LONGEST_NAME = 100
 
 def arm_name(overrides: Sequence[str]) -> str:
     """The overrides that were typed or swept, sorted, without bookkeeping, as in `model=vits8,teacher=m0.99`; else `default`."""
-    kept = sorted(o.lstrip("+~") for o in overrides if _names_the_arm(o))
+    kept = sorted(o.lstrip("+~") for o in overrides if names_the_arm(o))
     if not kept:
         return "default"
     name = re.sub(r"[^A-Za-z0-9._=,+-]", "_", ",".join(kept))
@@ -61,11 +61,12 @@ def choices(overrides: Sequence[str]) -> dict[str, Any]:
         OverridesParser,  # here: those who only name folders need it not
     )
 
-    kept = [o for o in overrides if _names_the_arm(o) or o.startswith("seed=")]
+    kept = [o for o in overrides if names_the_arm(o) or o.startswith("seed=")]
     return {o.get_key_element().lstrip("+~"): o.value() for o in OverridesParser.create().parse_overrides(kept)}
 
 
-def _names_the_arm(override: str) -> bool:
+def names_the_arm(override: str) -> bool:
+    """Whether an override, or its key, is a part of the arm's name."""
     return re.split(r"[.=@/]", override.lstrip("+~"))[0] not in BOOKKEEPING
 
 

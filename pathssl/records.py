@@ -33,7 +33,7 @@ def find_runs(folder: Path) -> list[Path]:
     A run is a folder seed<k> with a config.yaml; deeper ones (W&B writes such files too) do not count.
     """
     folder = Path(folder)
-    if (folder / "config.yaml").is_file():
+    if _SEED.fullmatch(folder.absolute().name) and (folder / "config.yaml").is_file():
         return [folder]
     configs = [*folder.glob("seed*/config.yaml"), *folder.glob("*/seed*/config.yaml")]
     runs = [config.parent for config in configs if _SEED.fullmatch(config.parent.name)]

@@ -103,7 +103,7 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
         objective, views, data, tasks = _made_of(config, folder, bf16)
         text = config_text(config)
     if from_main((read_status(folder) or {}).get("state") == "finished"):
-        log.info("%s is finished; nothing to do.", folder)
+        log.info("%s is finished; nothing to do. %s", folder, _what_next(folder))
         if is_main() and of_agent():
             _tell_agent(config, folder, arm, choices)
         return folder
@@ -159,8 +159,12 @@ def _run(config: dict[str, Any], arm: str, choices: Mapping[str, Any], device: t
         ).fit()
     if is_main() and late:
         start_probes(folder, gpu=gpu, last=True)  # one that ended before does not know that the run is finished
-    log.info("Finished: %s", folder)
+    log.info("Finished: %s. %s", folder, _what_next(folder))
     return folder
+
+
+def _what_next(folder: Path) -> str:
+    return f"What it came to: python -m pathssl report {folder.parents[1]}"
 
 
 def _made_of(

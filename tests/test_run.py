@@ -32,6 +32,7 @@ def files(folder: Path) -> set[str]:
 def finished(small, tmp_path):
     done = train(*small, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].endswith(f"What it came to: python -m pathssl report {tmp_path}/outputs/small")
     return the_run(tmp_path)
 
 
@@ -84,6 +85,7 @@ def test_a_run_leaves_the_folder_of_the_design(finished, small, tmp_path):
     before = (finished / "metrics.jsonl").stat().st_mtime_ns
     again = train(*small, cwd=tmp_path)
     assert again.returncode == 0 and "nothing to do" in again.stdout
+    assert again.stdout.rstrip().endswith(f"python -m pathssl report {tmp_path}/outputs/small")
     assert (finished / "metrics.jsonl").stat().st_mtime_ns == before
 
     # Another config for the same folder is refused, and changes nothing. (`probe` is bookkeeping: it names no arm.)

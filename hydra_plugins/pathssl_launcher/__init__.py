@@ -43,11 +43,13 @@ class _Planned(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
         from pathssl.errors import INTERRUPTED, UserError
-        from pathssl.launch.grid import plain
+        from pathssl.launch.grid import check_runs, plain
 
         jobs = [list(overrides) for overrides in job_overrides]
         try:
             configs = [plain(self._compose_once(self.config, job)) for job in jobs]
+            typed, own = self.config.hydra.overrides.task, self.config.hydra.sweeper.params or {}
+            check_runs(jobs, configs, list(typed), {str(key) for key in own})
             self._plan(jobs, configs)
             codes = self._run(jobs, configs)
         except UserError as error:  # of which Hydra would make a traceback
@@ -90,7 +92,10 @@ class LocalLauncher(_Planned):
 
         train, study_folder = configs[0]["train"], f"{self.config.output_dir}/{self.config.study}"
         gpus = [] if train["device"] == "cpu" else visible_gpus()
-        return run_queue(jobs, **self.options, gpus=gpus, threads=train["threads"], study_folder=study_folder)
+        codes = run_queue(jobs, **self.options, gpus=gpus, threads=train["threads"], study_folder=study_folder)
+        if 0 in codes:
+            print(f"What it came to: python -m pathssl report {study_folder}", flush=True)
+        return codes
 
 
 class SlurmLauncher(_Planned):

@@ -1,6 +1,7 @@
 """`-m` lines, taken apart as Hydra's sweeper does: what is fixed, what is swept, and the overrides of each run."""
 
-from collections.abc import Iterator, Sequence
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
@@ -15,6 +16,9 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from pathssl.complaints import CONF, check_options, suggestions
 from pathssl.errors import UserError
+from pathssl.identity import arm_name, names_the_arm, refuse_other_run, run_folder
+from pathssl.records import find_runs
+from pathssl.report.study import called
 
 
 @dataclass(frozen=True)
@@ -28,10 +32,14 @@ class Interval:
 
 @dataclass(frozen=True)
 class Grid:
-    """fixed: overrides that all runs share. swept: {key: the values, as they are typed, or an interval}."""
+    """fixed: overrides that all runs share. swept: {key: the values, as they are typed, or an interval}.
+
+    own: the keys that the study's file varies.
+    """
 
     fixed: list[str]
     swept: dict[str, list[str] | Interval]
+    own: frozenset[str]
 
     def jobs(self) -> list[list[str]]:
         """The overrides of each run, the last key's values first, as Hydra's sweeper deals them out."""
@@ -62,6 +70,7 @@ def read_grid(overrides: Sequence[str]) -> Grid:
             if key not in sweeps
         ],
         {key: _values(o) for key, o in sweeps.items()},
+        frozenset(o.get_key_element() for o in own),
     )
 
 
@@ -70,6 +79,49 @@ def _values(override: Override) -> list[str] | Interval:
         return list(override.sweep_string_iterator())
     swept = override.value()
     return Interval(swept.start, swept.end, "log" in swept.tags)
+
+
+def check_runs(
+    jobs: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]], typed: Sequence[str], own: Collection[str]
+) -> None:
+    """UserError, before anything starts, for what runs or their report would complain of when it is late: a folder that holds a run of
+    another config, and a baseline that is none of the arms.
+
+    Who types arms (`typed`, of the keys `own` that the study's file varies, or swept) may want a part of them, without the baseline.
+    """
+    if not _chooses_arms(typed, own):
+        _refuse_lost_baseline(jobs, configs[0])
+    for job, config in zip(jobs, configs, strict=True):
+        refuse_other_run(run_folder(config, arm_name(job)), config)
+
+
+def _refuse_lost_baseline(jobs: Sequence[Sequence[str]], config: Mapping[str, Any]) -> None:
+    baseline, arms = (config.get("report") or {}).get("baseline"), _arms(jobs)
+    if baseline is None or len(arms) < 2:
+        return
+    study = run_folder(config, next(iter(arms))).parents[1]
+    before = sorted({run.parent.name for run in find_runs(study)})
+    if baseline in {*arms, *arms.values()} or called(baseline, before) in before:
+        return
+    near = difflib.get_close_matches(baseline, arms.values(), n=1, cutoff=0.4)
+    did_you = f" Did you mean {near[0]}?" if near else ""
+    raise UserError(
+        f"report.baseline={baseline} is no arm of the study {config['study']}, whose arms are {', '.join(arms.values())}.{did_you} "
+        "Nothing was started."
+    )
+
+
+def _arms(jobs: Sequence[Sequence[str]]) -> dict[str, str]:
+    """By the arm's name, what sets it apart from the others, as it was typed: names may be cut, and end in a hash."""
+    kept = {arm_name(job): sorted(o.lstrip("+~") for o in job if names_the_arm(o)) for job in jobs}
+    return {
+        arm: ",".join(o for o in own if not all(o in other for other in kept.values())) for arm, own in kept.items()
+    }
+
+
+def _chooses_arms(typed: Sequence[str], own: Collection[str]) -> bool:
+    parsed = [o for o in OverridesParser.create().parse_overrides(list(typed)) if names_the_arm(o.get_key_element())]
+    return any(o.is_sweep_override() or o.get_key_element() in own for o in parsed)
 
 
 def compose_runs(jobs: Sequence[Sequence[str]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 
 _LIMIT_S, _PING_LIMIT_S = 30, 15
 # Of a job that will do nothing more; what is not among these may still run, or run again.
@@ -31,8 +32,12 @@ class Job:
 
 def answers() -> bool:
     """Whether there is a SLURM here that jobs can be sent to; says so where it is here and does not answer."""
-    if shutil.which("sbatch") is None:
-        return False
+    sbatch = shutil.which("sbatch")
+    return sbatch is not None and _pinged(sbatch)
+
+
+@cache  # each run of a grid asks, and all are to be told the same, once
+def _pinged(sbatch: str) -> bool:
     try:
         ping = subprocess.run(["scontrol", "ping"], capture_output=True, timeout=_PING_LIMIT_S, check=False)
         if ping.returncode == 0:
@@ -40,7 +45,8 @@ def answers() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         pass
     print(
-        "There is an sbatch here, but no SLURM answers `scontrol ping`: this machine is taken. (hydra/launcher=slurm_1gpu insists.)",
+        f"There is an sbatch here ({sbatch}), but no SLURM answers `scontrol ping`: this machine is taken. "
+        "(hydra/launcher=slurm_1gpu insists.)",
         file=sys.stderr,
     )
     return False

@@ -73,12 +73,14 @@ def _add_plan(add: Callable[..., argparse.ArgumentParser]) -> None:
 
 def _plan(options: argparse.Namespace) -> dict[str, Any]:
     from pathssl.launch.calibrate import calibrate
-    from pathssl.launch.grid import compose_runs, read_grid
+    from pathssl.launch.grid import check_runs, compose_runs, read_grid
     from pathssl.launch.plan import plan_of, where_of
     from pathssl.launch.plan_table import answer
 
-    jobs = read_grid(options.overrides).jobs()
+    grid = read_grid(options.overrides)
+    jobs = grid.jobs()
     configs, launchers = zip(*compose_runs(jobs), strict=True)
+    check_runs(jobs, configs, options.overrides, grid.own)
     where = where_of(launchers[0], configs[0]["train"])
     if options.calibrate:
         with redirect_stdout(sys.stderr):  # where progress goes

@@ -25,6 +25,7 @@ from pathssl.report.svg import (
 )
 
 _BANDED = 8  # arms: more bands on one another are mud
+_ALL_MARKED, _MARKS = 16, 6  # points of a line that all have markers, and how many have them of more
 _REACH = 0.6  # of the lines' range: as far as bands may widen the chart; beyond it they are cut
 
 
@@ -51,10 +52,10 @@ def line_chart(curves: Sequence[Curve], description: str, short: dict[str, str],
         name = f"{curve.arm}, mean of {words.plural(curve.averaged, 'seed')}"
         group = group_of(svg, curve.style)
         _polyline(group, curve.mean, x, y, curve, "mean", name)
-        if len(curve.mean.x) <= 16:
-            for patches, value in zip(curve.mean.x, curve.mean.y, strict=True):
-                tip = f"{name}: {words.number(value, digits)} after {words.count(patches)} patches"
-                marker(group, x(patches), y(value), curve.style, tip)
+        for i in _marked(len(curve.mean.x), curve.style):
+            patches, value = curve.mean.x[i], curve.mean.y[i]
+            tip = f"{name}: {words.number(value, digits)} after {words.count(patches)} patches"
+            marker(group, x(patches), y(value), curve.style, tip)
     if named:
         _names(svg, means, x, y, short)
     return markup(svg)
@@ -63,6 +64,14 @@ def line_chart(curves: Sequence[Curve], description: str, short: dict[str, str],
 def banded(curves: Sequence[Curve]) -> bool:
     """Whether a chart of these shows bands."""
     return len(curves) <= _BANDED and any(curve.band for curve in curves)
+
+
+def _marked(points: int, style: int) -> range:
+    """Which points of a mean have the arm's marker: of many only some, other ones in each of four arms, lest these cover one another."""
+    if points <= _ALL_MARKED:
+        return range(points)
+    every = -(-points // _MARKS)
+    return range(every * (style % 4) // 4, points, every)
 
 
 def _heights(curves: Sequence[Curve], bands: Sequence[Band]) -> list[float]:

@@ -1,5 +1,6 @@
 """The report as one self-contained HTML page."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from pathssl.records import of_null
@@ -29,8 +30,8 @@ from pathssl.report.templates import render
 _UNCHARTED = ("/f1", "/auroc")  # beside balanced accuracy, unless the study asks for them
 
 
-def page(found: Findings) -> str:
-    """The page of a study."""
+def page(found: Findings, files: Sequence[str]) -> str:
+    """The page of a study. `files`: the names of those beside it, which have the same numbers."""
     study, reading, comparisons, answers = found.study, found.reading, found.comparisons, found.answers
     styles = {arm: style for style, arm in enumerate(study.arms)}
     shown, unseen = strips(study)
@@ -75,6 +76,7 @@ def page(found: Findings) -> str:
         data=tables.data_rows(study),
         slides=found.slides,
         runs=tables.run_rows(study),
+        files=files,
         commands=_commands(study),
     )
 

@@ -1,6 +1,7 @@
 """What the run folders of a study say, read once and held in arrays."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,8 @@ from pathssl.report import words
 from pathssl.report.leaks import MARK, Overlaps, copies_text, is_of, leaks_text
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where PyYAML has it: several times faster
+_HASH = re.compile(r"-[0-9a-f]{8}$")  # as identity.arm_name appends it
+_NAMED = 8  # studies in a sentence
 _KEPT = ("probe/", "unsupervised/")
 _KEPT_EXACTLY = {"train/loss", "train/patches_per_s", "train/data_wait", "time_s"}
 
@@ -101,7 +104,7 @@ def read_study(folder: Path) -> Study:
     arms = sorted({run.arm for run in runs}, key=records.natural)
     asked = next((run.config["report"] for run in runs if run.config.get("report")), {})
     notices = []
-    baseline = _among(asked.get("baseline"), arms)
+    baseline = called(asked.get("baseline"), arms)
     if baseline is not None and baseline not in arms:
         notices.append(f"The baseline {baseline} has no run here yet; arms are compared with {arms[0]} instead.")
         baseline = None
@@ -141,11 +144,14 @@ def read_study(folder: Path) -> Study:
     )
 
 
-def _among(baseline: str | None, arms: list[str]) -> str | None:
-    """The arm that a study calls so, though more was typed for all of its arms alike; as it is where there is none."""
-    shortened = words.distinct_names(arms)
-    found = [arm for arm in arms if shortened[arm] == baseline]
-    return found[0] if baseline not in arms and found else baseline
+def called(baseline: str | None, arms: list[str]) -> str | None:
+    """The arm that a study calls so, though more was typed for all of its arms alike; as it is where there is none.
+
+    Names with characters that no folder should have (`data.path=/slides`) end in a hash, of which a study knows nothing.
+    """
+    shortened = words.distinct_names(arms) if arms else {}
+    found = [arm for arm in arms if baseline in (shortened[arm], _HASH.sub("", shortened[arm]))]
+    return found[0] if baseline not in arms and len(found) == 1 else baseline
 
 
 def _first_of_each(found: Iterable[Overlaps]) -> dict[str, list[dict]]:
@@ -184,15 +190,28 @@ def _found(folder: Path) -> list[Path]:
     runs = records.find_runs(folder)
     if runs:
         return runs
-    if not folder.is_dir():
-        raise UserError(f"There is no folder {folder}. Give the folder of a study, such as outputs/demo.")
-    studies = sorted(child.name for child in folder.iterdir() if child.is_dir() and records.find_runs(child))
+    studies = _studies(folder)
     if studies:
-        raise UserError(f"{folder} holds several studies ({', '.join(studies)}). Give one: {folder / studies[0]}.")
+        names = ", ".join(study.name for study in studies)
+        raise UserError(f"{folder} holds several studies ({names}). Give one: {studies[0]}.")
+    given = f"There are no runs in {folder}." if folder.is_dir() else f"There is no folder {folder}."
     raise UserError(
-        f"There are no runs in {folder}. A run is <arm>/seed<k>/ with a config.yaml in it; "
-        "give the folder of a study, such as outputs/demo."
+        f"{given} A study is a folder that holds its runs as <arm>/seed<k>/, each with a config.yaml in it, such as outputs/demo. {_here()}"
     )
+
+
+def _studies(folder: Path) -> list[Path]:
+    children = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [child for child in children if child.is_dir() and records.find_runs(child)]
+
+
+def _here() -> str:
+    """A sentence on the studies under outputs/, where runs go unless output_dir says otherwise."""
+    studies = [str(study) for study in _studies(Path("outputs"))]
+    if not studies:
+        return "There is none under outputs/ here; `python train.py experiment=demo -m` makes one."
+    more = f" and {len(studies) - _NAMED} more" if len(studies) > _NAMED else ""
+    return f"Here there {'is' if len(studies) == 1 else 'are'} {', '.join(studies[:_NAMED])}{more}."
 
 
 def _columns(rows: list[dict]) -> dict[str, Series]:

@@ -16,7 +16,7 @@ from pathssl.report import words
 
 COLOURS = 7
 CHARACTER = 6.1  # px: mean width of a character in a chart's 11 px labels
-_DASHES = ("", "6 3", "2 3")
+_DASHES = ("", "4 2.5", "1.5 2")  # short enough to be seen beside the marker of a swatch
 _MARKERS = ("circle", "square", "diamond", "triangle")
 
 

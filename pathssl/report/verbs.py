@@ -24,8 +24,9 @@ def _report(options: argparse.Namespace) -> dict[str, Any]:
     from pathssl.report.write import write_report
 
     page = write_report(options.folder)
-    published = page.with_name("published.md").read_text().rstrip()
-    return {"text": f"{page}\n\n{published}" if published else str(page), "page": str(page)}
+    published = page.with_name("published.md")
+    beside = f"\n\n{published.read_text().rstrip()}" if published.is_file() else ""
+    return {"text": f"{page}{beside}", "page": str(page)}
 
 
 def _add_compare(add: Callable[..., argparse.ArgumentParser]) -> None:

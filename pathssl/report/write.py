@@ -1,5 +1,6 @@
 """The report's files: one self-contained HTML page, and the same numbers as CSV, Markdown, LaTeX and a figure."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from pathssl.files import write_atomic
@@ -23,24 +24,34 @@ from pathssl.report.tasks import tasks_markdown
 def write_report(folder: Path) -> Path:
     """The path of <folder>/report/index.html, written with all other files beside it.
 
-    `folder` is a study's (outputs/<study>), an arm's or a run's; runs may still be going on.
+    `folder` is a study's (outputs/<study>), an arm's or a run's; runs may still be going on. What has nothing to say has no file, and one
+    that an earlier report left is removed.
     """
     found = find(read_study(folder))
     target = found.study.folder / "report"
     sheets = _sheets(found)
-    for name, text in {
+    files = {
         **{f"{name}.csv": text for name, text in _csv(found).items()},
         **{f"{name}.tex": tables_latex(of) for name, (_, of) in sheets.items()},
         "published.tex": published_latex(found.published),
         "published.md": published_markdown(found.published),
         "report.md": _markdown(found) + "".join(markdown(title, of) for title, of in sheets.values()),
         "report.tex": _latex(found, sheets),
-        "index.html": page(found),
-    }.items():
+    }
+    said = {name: text for name, text in files.items() if text}
+    for name, text in {**said, "index.html": page(found, _by_table(said))}.items():
         write_atomic(target / name, text)
+    for name in files.keys() - said.keys():
+        (target / name).unlink(missing_ok=True)
     if found.comparisons:
         write_figure(target, found.study, found.comparisons[0])
     return target / "index.html"
+
+
+def _by_table(names: Iterable[str]) -> list[str]:
+    """The names in order, those of one table beside one another."""
+    tables = list(dict.fromkeys(name.partition(".")[0] for name in names))
+    return sorted(names, key=lambda name: tables.index(name.partition(".")[0]))
 
 
 def _csv(found: Findings) -> dict[str, str]:

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import math
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,6 +25,7 @@ SUFFIXES = (
 )
 SPLITS = ("train", "held_out", "ignore", "")
 _UNKNOWN_SITE = "unknown"
+_NAMED = 5  # of slides that are not there
 
 
 @dataclass(frozen=True)
@@ -167,10 +169,10 @@ def _annotate(entries: dict[str, Entry], root: Path | Place, manifest: Path) -> 
         folder = {Path(path).parent.as_posix()} if title == Path(path).parent.name else set()
         for short in {Path(path).name, Path(path).stem, title} | folder:
             short_names[short].append(path)
-    seen = set()
-    for row in _rows(manifest):
-        name = row["slide"]
-        name = name_below(root.url, name) if is_url(name) and isinstance(root, Place) else name.removeprefix(f"{root}/")
+    rows, seen = _rows(manifest), set()
+    names = [_below(root, row["slide"]) for row in rows]
+    _refuse_lost([name for name in names if name not in entries and name not in short_names], manifest, entries)
+    for name, row in zip(names, rows, strict=True):
         found = [name] if name in entries else short_names[name]
         if len(found) != 1 or found[0] in seen:
             problem = "is not among the slides" if not found else f"could be any of {', '.join(found[:3])}"
@@ -192,6 +194,21 @@ def _annotate(entries: dict[str, Entry], root: Path | Place, manifest: Path) -> 
         del entries[name]
     if not entries:
         raise UserError(f"The manifest {manifest} says to ignore every slide.")
+
+
+def _below(root: Path | Place, name: str) -> str:
+    return name_below(root.url, name) if is_url(name) and isinstance(root, Place) else name.removeprefix(f"{root}/")
+
+
+def _refuse_lost(lost: list[str], manifest: Path, entries: Collection[str]) -> None:
+    """UserError for several names of no slide, all at once; one alone is told like the other mistakes of a row."""
+    if len(lost) > 1:
+        more = f" and {len(lost) - _NAMED} more" if len(lost) > _NAMED else ""
+        raise UserError(
+            f"{len(lost)} slides of the manifest {manifest} are not among the {len(entries)} that are there: "
+            f"{', '.join(lost[:_NAMED])}{more}. Take out their rows, or name each by its path "
+            f"relative to data.path, for example {next(iter(entries))}."
+        )
 
 
 def _split(row: dict[str, str], manifest: Path) -> str:

@@ -35,7 +35,9 @@ def test_a_grid_runs_and_the_report_compares_its_arms(small, tmp_path):
     assert len(runs) == 4 and {run.name for run in runs} == {"seed0", "seed1"}
     assert {read_status(run)["state"] for run in runs} == {"finished"}
     assert len({run.parent.name for run in runs}) == 2
-    command = [sys.executable, "-m", "pathssl", "report", str(tmp_path / "outputs" / "small")]
+    told = done.stdout.splitlines()[-1].partition(": ")[2]
+    assert told == f"python -m pathssl report {tmp_path}/outputs/small"
+    command = [sys.executable, *told.split()[1:]]
     subprocess.run(command, check=True, timeout=120, cwd=tmp_path, capture_output=True)
     page = (tmp_path / "outputs/small/report/index.html").read_text()
     assert "data:image/" in page and "http://" not in page.replace("http://www.w3.org", "")

@@ -169,7 +169,10 @@ def test_a_slurm_that_does_not_answer_is_not_passed_over_in_silence(tmp_path, mo
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     (tmp_path / "code").write_text("1")
     assert not jobs.answers() and "no SLURM answers" in capsys.readouterr().err
+    assert not jobs.answers() and capsys.readouterr().err == ""  # each run of a grid asks: it is said once
     (tmp_path / "code").write_text("0")
+    assert not jobs.answers()  # nor does a part of a grid go elsewhere
+    jobs._pinged.cache_clear()
     assert jobs.answers() and capsys.readouterr().err == ""
 
 

@@ -75,3 +75,32 @@ def test_a_band_follows_its_numbers_breaks_where_there_are_none_and_is_cut_at_th
     svg = drawing(100, 100, None)
     charts._band(svg, Band(np.array([0.0, 40, 60, 100]), low, high), x, y, 0)
     assert [band.get("points") for band in svg] == ["60,20 100,0 100,60 60,40"]
+
+
+def test_nine_arms_differ_by_more_than_colour_in_lines_in_points_and_in_the_legend(tmp_path):
+    arms = {f"a={k}": 0.0 for k in range(9)}
+    study = read_study(write_study(tmp_path / "demo", arms, seeds=1, lines=40, pictures=False))
+    for metric in (ACCURACY, "train/loss"):  # five points, and forty
+        svg = xml.fromstring(charts.line_chart(curves(study, metric, study.runs), "", words.short_names(study.arms), 3))
+        means = {
+            line.find("title").text.partition(",")[0]: line
+            for line in svg.iter("polyline")
+            if "mean" in line.get("class")
+        }
+        assert [means[arm].get("stroke-dasharray") is None for arm in study.arms] == [True] * 7 + [False] * 2
+        look = {arm: (line.get("class"), line.get("stroke-dasharray")) for arm, line in means.items()}
+        assert len(set(look.values())) == 9
+        marks = [
+            [e for g in svg.iter("g") if g.get("data-arm") == str(k) for e in g if "marker" in e.get("class")]
+            for k in range(9)
+        ]
+        assert all(5 <= len(found) <= 7 for found in marks), [len(found) for found in marks]
+        assert (marks[0][0].tag, marks[7][0].tag) == ("circle", "polygon")  # the same colour
+    legend = [charts.swatch(style) for style in range(9)]
+    assert len(set(legend)) == 9 and ["stroke-dasharray" in one for one in legend] == [False] * 7 + [True] * 2
+
+
+def test_of_many_points_some_are_marked_and_neighbouring_arms_mark_others():
+    assert [*charts._marked(16, 3)] == [*range(16)]
+    assert [*charts._marked(40, 0)] == [0, 7, 14, 21, 28, 35] and [*charts._marked(40, 2)] == [3, 10, 17, 24, 31, 38]
+    assert len({charts._marked(17, style).start for style in range(4)}) > 1

@@ -102,23 +102,38 @@ def test_the_page_is_one_file_that_fetches_nothing_and_runs_no_script_but_its_ow
     assert all(image["src"].startswith("data:image/") for image in page.all("img"))
     assert page.all("script") == [{}]
     assert [link["href"] for link in page.all("link")] == ["data:,"]
-    assert {link["href"] for link in page.all("a") if not link["href"].startswith("#")} == {
+
+
+def test_what_has_nothing_to_say_has_no_file_and_every_file_is_named_on_the_page(demo, page):
+    written = {path.name: path.stat().st_size for path in (demo / "report").iterdir()}
+    assert all(written.values())
+    named = [link["href"] for link in page.all("a") if not link["href"].startswith("#")]
+    assert set(named) == written.keys() - {"index.html", "figure.svg", "figure.pdf"}
+    assert named == [
         "arms.csv",
         "runs.csv",
-        "coverage.csv",
         "faults.csv",
-        "nulls.csv",
         "compute.csv",
         "compute.tex",
         "peak.csv",
         "peak.tex",
-        "heatmap.csv",
-        "heatmap.tex",
         "labelfree.csv",
         "labelfree.tex",
+        "heatmap.csv",
+        "heatmap.tex",
         "report.md",
         "report.tex",
-    }
+    ]
+
+
+def test_a_file_of_an_earlier_report_that_has_nothing_to_say_any_more_is_removed(tmp_path):
+    folder = write_study(tmp_path / "mine", {"model=a": 0.0}, seeds=1, lines=4, checkpoints=1)
+    (folder / "report").mkdir()
+    for name in ("published.md", "faults.csv", "notes.txt"):
+        (folder / "report" / name).write_text("from before")
+    write_report(folder)
+    left = {path.name for path in (folder / "report").iterdir()}
+    assert "notes.txt" in left and not {"published.md", "faults.csv"} & left
 
 
 def test_the_page_can_be_read_by_a_screen_reader(page):

@@ -1,11 +1,13 @@
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 from fake_study import ACCURACY, DEMO, write_study
 
 from pathssl import records
 from pathssl.errors import UserError
+from pathssl.identity import arm_name
 from pathssl.report.study import read_study
 
 
@@ -25,6 +27,14 @@ def test_the_baseline_is_found_though_more_was_typed_for_all_arms_alike(tmp_path
     arms = {"batch=b8,teacher=m0.9": 0.0, "batch=b16,teacher=m0.9": 0.0}  # which of them is meant is not known
     study = read_study(write_study(tmp_path / "two", arms, seeds=1, report=DEMO))
     assert "The baseline teacher=m0.9 has no run here yet" in study.notices[0]
+
+
+def test_the_baseline_is_found_though_names_end_in_a_hash(tmp_path):
+    shared = ["data=folder", "data.path=/slides"]  # of which a folder's name may not have the slash
+    arms = {arm_name([*shared, f"schedule.warmup=0.{k}"]): 0.0 for k in (0, 1, 2)}
+    asked = DEMO | {"baseline": "schedule.warmup=0.1"}
+    study = read_study(write_study(tmp_path / "demo", arms, seeds=1, report=asked))
+    assert study.baseline == arm_name([*shared, "schedule.warmup=0.1"]) and study.notices == []
 
 
 def test_without_an_experiment_file_sensible_metrics_are_chosen_and_the_choice_of_baseline_is_said(tmp_path):
@@ -79,6 +89,26 @@ def test_a_folder_without_runs_is_refused_in_a_sentence(tmp_path):
     write_study(tmp_path / "demo", {"default": 0.0}, seeds=1)
     with pytest.raises(UserError, match=r"several studies \(demo\)"):
         read_study(tmp_path)
+
+
+def test_who_gives_a_folder_that_is_no_study_is_told_what_one_is_and_which_there_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "conf").mkdir()
+    (tmp_path / "conf" / "config.yaml").write_text("seed: 0")  # no run's, whose folder is called seed<k>
+    for given, said in (("conf", "There are no runs in conf."), ("outputs/dmo", "There is no folder outputs/dmo.")):
+        with pytest.raises(UserError) as refused:
+            read_study(Path(given))
+        assert str(refused.value) == (
+            f"{said} A study is a folder that holds its runs as <arm>/seed<k>/, each with a config.yaml in it, such as outputs/demo. "
+            "There is none under outputs/ here; `python train.py experiment=demo -m` makes one."
+        )
+    for k in range(10):
+        run = tmp_path / "outputs" / f"study{k}" / "default" / "seed0"
+        run.mkdir(parents=True)
+        (run / "config.yaml").write_text("seed: 0")
+    (tmp_path / "outputs" / "empty").mkdir()
+    with pytest.raises(UserError, match=r"Here there are outputs/study0, .*, outputs/study7 and 2 more\.$"):
+        read_study(Path("conf"))
 
 
 def test_a_config_that_is_not_yaml_is_named(tmp_path):

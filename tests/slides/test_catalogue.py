@@ -63,6 +63,14 @@ def test_a_manifest_gives_split_and_weight_and_takes_out_what_is_to_be_ignored_a
     ("content", "said"),
     [
         ("slide,mpp\nz.svs,1\n", "'z.svs'.* is not among the slides"),
+        (
+            "slide\nz.svs\nb.svs\ny.svs\n",
+            r"2 slides of the manifest .* are not among the 4 that are there: z\.svs, y\.svs\. Take",
+        ),
+        (
+            "slide\n" + "".join(f"z{k}.svs\n" for k in range(7)),
+            r"^7 slides .*: z0\.svs, z1\.svs, z2\.svs, z3\.svs, z4\.svs and 2 more\. .*for example a\.TIF\.$",
+        ),
         ("slide,mpp\nb,1\n", "'b'.* could be any of b.svs, deep/b.tif"),
         ("slide,mpp\nb.svs,1\nb.svs,2\n", "'b.svs'.* is there twice"),
         ("slide,mpp\nb.svs,fine\n", "b.svs the mpp 'fine'"),
