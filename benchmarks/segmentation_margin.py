@@ -20,8 +20,9 @@ import numpy as np
 
 from pathssl.bench.rounds import machine
 from pathssl.metrics import dice, miou
+from pathssl.probe_records import read_predictions, read_probes
 from pathssl.probes.null import RANDOM
-from pathssl.records import arm_of, find_runs, read_config, read_predictions, read_probes, seed_of
+from pathssl.records import arm_of, find_runs, read_config, seed_of
 
 DRAWS = 10_000
 

@@ -17,7 +17,8 @@ from pathssl.errors import UserError
 from pathssl.export import load_teacher
 from pathssl.files import NO_LOCKS, locked, write_atomic
 from pathssl.probe_process import ENDING, unprobed
-from pathssl.records import read_status, token_picture_of, write_probe
+from pathssl.probe_records import token_picture_of, write_probe
+from pathssl.records import read_status
 from pathssl.replay import config_of
 from pathssl.run import build_recipe
 from pathssl.training.checkpoints import TEACHER, Checkpoints

@@ -19,13 +19,13 @@ from pathssl.errors import UserError
 from pathssl.make import make
 from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_published, load_weights
+from pathssl.probe_records import is_probed
 from pathssl.probe_settings import probe_settings, protocol_blocks
 from pathssl.probes.evaluate import Probes
 from pathssl.probes.feature_set import ByTask, ProbeProtocol
 from pathssl.probes.site import SiteTest
 from pathssl.probes.stain_shifts import StainShifts
 from pathssl.probes.task import Task
-from pathssl.records import is_probed
 from pathssl.seeding import integer_seed
 from pathssl.sources import Data, feature_cache
 from pathssl.training.recipe import Recipe

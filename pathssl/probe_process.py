@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from pathssl.allotment import slurm_job
-from pathssl.records import is_probed, read_config, read_submission
+from pathssl.probe_records import is_probed
+from pathssl.records import read_config, read_submission
 from pathssl.schedules import steps_every
 
 log = logging.getLogger(__name__)

@@ -16,23 +16,16 @@ from pathssl.determinism import deterministic
 from pathssl.errors import UserError
 from pathssl.export import load_teacher
 from pathssl.leaks import guard_probe
+from pathssl.metric_keys import metric_key
 from pathssl.models.encoder import create_encoder
 from pathssl.models.weights import create_pretrained, load_weights
+from pathssl.probe_records import read_predictions, read_probes, write_probe
 from pathssl.probe_settings import probe_settings, refuse_other_settings, together
 from pathssl.probes.evaluate import ProbeOutcome, Probes, fitting
 from pathssl.probes.feature_set import ProbeProtocol
 from pathssl.probes.site import SiteTest
 from pathssl.probes.task import Task
-from pathssl.records import (
-    arm_of,
-    find_runs,
-    metric_key,
-    read_predictions,
-    read_probes,
-    seed_of,
-    write_probe,
-    write_tasks,
-)
+from pathssl.records import arm_of, find_runs, seed_of, write_tasks
 from pathssl.replay import config_of
 from pathssl.schedules import steps_every
 from pathssl.training.checkpoints import TEACHER, Checkpoints

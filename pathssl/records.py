@@ -1,19 +1,17 @@
 """The files of a run folder that tell what happened, read and written in one place.
 
-A run is `outputs/<study>/<arm>/seed<k>/`. The trainer writes, the report and `status` read, and a job that only probes
-adds files under probes/. Readers take a folder at any moment of its life: what is not there yet comes back empty, and
-a line that a killed process left half-written is not a line.
+A run is `outputs/<study>/<arm>/seed<k>/`. The trainer writes, the report and `status` read; what probes write is probe_records.py's.
+Readers take a folder at any moment of its life: what is not there yet comes back empty, and a line that a killed process left
+half-written is not a line.
 """
 
 import datetime
-import io
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
 import yaml
 
 from pathssl.errors import UserError
@@ -81,7 +79,7 @@ def append_metrics(run: Path, row: Mapping[str, object]) -> None:
     missing = [key for key in ("step", "patches_seen") if key not in row]
     if missing:
         raise KeyError(f"a row of metrics needs {' and '.join(missing)}; this one has {sorted(row)}")
-    line = json.dumps({key: _plain(value) for key, value in row.items()}, allow_nan=False)
+    line = json.dumps({key: plain(value) for key, value in row.items()}, allow_nan=False)
     path = Path(run) / "metrics.jsonl"
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "a", encoding="utf-8") as file:
@@ -114,7 +112,7 @@ def cut_metrics(run: Path, step: int) -> None:
         write_atomic(path, "".join(json.dumps(row) + "\n" for row in kept))
 
 
-def _plain(value: object) -> object:
+def plain(value: object) -> object:
     """`value` as JSON can hold it: scalars of NumPy and torch become Python's, NaN and infinities None."""
     if hasattr(value, "item"):
         value = value.item()
@@ -267,102 +265,3 @@ def _overlaps(run: Path, kinds: Sequence[str]) -> dict[str, list[dict]]:
         if one["kind"] in kinds:
             found.setdefault(one["task"], []).append(one)
     return found
-
-
-# ---- probes/
-
-
-# What has learned nothing, by the same protocol; results and predictions of `<protocol>_<null>` stand beside the protocol's own.
-NULLS = ("random_weights", "colour_histogram")
-
-
-def of_null(key: str) -> bool:
-    """Whether a metric's key is of a null: probe/<task>/<protocol>_<null>/..."""
-    return any(f"_{null}/" in key for null in NULLS)
-
-
-def metric_key(task: str, name: str) -> str:
-    """`probe/<task>/<protocol>/<split>/<metric>`; for the task "unsupervised", `unsupervised/<metric>`."""
-    return f"unsupervised/{name}" if task == "unsupervised" else f"probe/{task}/{name}"
-
-
-def write_probe(
-    run: Path,
-    *,
-    step: int,
-    patches_seen: int,
-    task: str,
-    results: Mapping[str, float],
-    predictions: Mapping[str, np.ndarray] | None = None,
-    **details: object,
-) -> Path:
-    """The path of probes/step_<step>/<task>.json, with `results` as {"<protocol>/<split>/<metric>": number}.
-
-    `predictions` go to <task>.npz: arrays with one entry for each image (ids, groups, labels, scores, ...; text as
-    NumPy str, not objects). They are written first, so that results on disk have their predictions beside them.
-    `details` join the JSON.
-    """
-    path = Path(run) / "probes" / f"step_{step:08d}" / f"{task}.json"
-    if predictions is not None:
-        arrays = {key: np.asarray(value) for key, value in predictions.items()}
-        objects = [key for key, value in arrays.items() if value.dtype == object]
-        if objects:
-            raise TypeError(f"predictions {objects} hold Python objects; give arrays of numbers, booleans or str")
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, **arrays)
-        write_atomic(path.with_suffix(".npz"), buffer.getvalue())
-    content = {"step": step, "patches_seen": patches_seen, "task": task, **details}
-    content["results"] = {key: _plain(value) for key, value in results.items()}
-    write_atomic(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
-    return path
-
-
-def token_picture_of(run: Path) -> Path:
-    """Where the picture of the last probed checkpoint's patch tokens is."""
-    return Path(run) / "pictures" / "tokens.png"
-
-
-def read_probes(run: Path, *, last: bool = False) -> list[dict]:
-    """What `write_probe` wrote, by step and task; `last`: of the last step alone."""
-    steps = sorted(path for path in (Path(run) / "probes").glob("step_*") if _STEP.fullmatch(path.name))
-    files = [path for folder in (steps[-1:] if last else steps) for path in folder.glob("*.json")]
-    probes = [read_json(path) for path in files if not path.name.startswith(".")]
-    return sorted((probe for probe in probes if probe), key=lambda probe: (probe["step"], probe["task"]))
-
-
-def is_probed(run: Path, step: int) -> bool:
-    """Whether a separate process has finished with the probes of a step: it writes the label-free ones last."""
-    return (Path(run) / "probes" / f"step_{step:08d}" / "unsupervised.json").is_file()
-
-
-def has_predictions(run: Path, step: int, task: str) -> bool:
-    return (Path(run) / "probes" / f"step_{step:08d}" / f"{task}.npz").is_file()
-
-
-def read_predictions(run: Path, step: int, task: str) -> dict[str, np.ndarray]:
-    """The arrays that `write_probe` was given."""
-    with np.load(Path(run) / "probes" / f"step_{step:08d}" / f"{task}.npz", allow_pickle=False) as file:
-        return {key: file[key] for key in file.files}
-
-
-def read_own_runs(run: Path, patches: float, key: str) -> np.ndarray | None:
-    """(R,) a metric of each run of a protocol that has several, such as probe/bach/eva/val/balanced_accuracy, after so many patches."""
-    _, task, protocol, split, metric = key.split("/")
-    steps = [probe["step"] for probe in read_probes(run) if (probe["task"], probe["patches_seen"]) == (task, patches)]
-    if not steps or not has_predictions(run, steps[-1], task):
-        return None
-    return read_predictions(run, steps[-1], task).get(f"{protocol}_runs_{split}_{metric}")
-
-
-# ---- both together
-
-
-def read_rows(run: Path) -> list[dict]:
-    """One row for each step, in order: metrics.jsonl and the results under probes/, which win where both have a key."""
-    rows: dict[int, dict] = {}
-    for row in read_metrics(run):
-        rows.setdefault(row["step"], {}).update(row)
-    for probe in read_probes(run):
-        row = rows.setdefault(probe["step"], {"step": probe["step"], "patches_seen": probe["patches_seen"]})
-        row.update({metric_key(probe["task"], name): value for name, value in probe["results"].items()})
-    return [rows[step] for step in sorted(rows)]

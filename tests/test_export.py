@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 import pathssl.export
 from pathssl.cli import main
 from pathssl.models.encoder import create_encoder
-from pathssl.records import read_rows
+from pathssl.probe_records import read_rows
 from pathssl.report.card import model_card
 
 LAST = "checkpoints/step_00000008/teacher.safetensors"

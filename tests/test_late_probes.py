@@ -21,20 +21,10 @@ from pathssl import late_probes, parts, probe_runs
 from pathssl.cli import compose
 from pathssl.files import locked
 from pathssl.launch.status import look_at
+from pathssl.metric_keys import metric_key
 from pathssl.probe_process import unprobed
-from pathssl.records import (
-    append_metrics,
-    find_runs,
-    is_probed,
-    metric_key,
-    read_config,
-    read_metrics,
-    read_predictions,
-    read_probes,
-    read_rows,
-    write_probe,
-    write_status,
-)
+from pathssl.probe_records import is_probed, read_predictions, read_probes, read_rows, write_probe
+from pathssl.records import append_metrics, find_runs, read_config, read_metrics, write_status
 from pathssl.run import derived, run
 from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.retention import Retention

@@ -10,7 +10,8 @@ import torch
 from pathssl.distributed import free_gpu
 from pathssl.launch.status import look_at
 from pathssl.probe_process import say_where, start_probes, unprobed
-from pathssl.records import write_probe, write_status
+from pathssl.probe_records import write_probe
+from pathssl.records import write_status
 
 
 @pytest.fixture

@@ -14,8 +14,10 @@ from safetensors.torch import save_file
 
 from pathssl import sources
 from pathssl.cli import compose, main
+from pathssl.metric_keys import NULLS
+from pathssl.probe_records import read_predictions, read_probes, read_rows
 from pathssl.probe_runs import probe_weights, share_of
-from pathssl.records import NULLS, find_runs, read_json, read_leaks, read_predictions, read_probes, read_rows
+from pathssl.records import find_runs, read_json, read_leaks
 from pathssl.replay import config_of
 
 STEPS = (0, 4, 8)

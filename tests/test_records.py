@@ -1,10 +1,9 @@
-import json
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
-from pathssl import records
+from pathssl import probe_records, records
 from pathssl.errors import UserError
 
 
@@ -86,57 +85,8 @@ def test_a_state_that_does_not_exist_is_refused_with_those_that_do(tmp_path):
         records.write_status(tmp_path, "done", **status())
 
 
-def test_a_probe_keeps_its_results_and_its_predictions(tmp_path):
-    predictions = {"ids": np.array(["a", "bé"]), "labels": np.array([0, 1]), "linear/test/scores": np.eye(2)}
-    results = {"linear/test/balanced_accuracy": np.float64(0.5), "knn/test/auroc": float("nan")}
-    path = records.write_probe(
-        tmp_path, step=1000, patches_seen=64000, task="synthetic", results=results, predictions=predictions, images=2
-    )
-    assert path == tmp_path / "probes/step_00001000/synthetic.json"
-    assert json.loads(path.read_text()) == {
-        "step": 1000,
-        "patches_seen": 64000,
-        "task": "synthetic",
-        "images": 2,
-        "results": {"linear/test/balanced_accuracy": 0.5, "knn/test/auroc": None},
-    }
-    read = records.read_predictions(tmp_path, 1000, "synthetic")
-    assert read.keys() == predictions.keys()
-    assert all(np.array_equal(read[key], predictions[key]) for key in read)
-
-
-def test_predictions_that_need_pickle_are_refused(tmp_path):
-    with pytest.raises(TypeError, match="ids"):
-        records.write_probe(
-            tmp_path, step=0, patches_seen=0, task="t", results={}, predictions={"ids": np.array(["a", 1], object)}
-        )
-
-
-def test_probe_files_fill_in_the_rows_of_the_log_and_win_over_them(tmp_path):
-    key = "probe/synthetic/knn/test/balanced_accuracy"
-    records.append_metrics(tmp_path, {"step": 0, "patches_seen": 0, key: 0.1, "unsupervised/odcorr": 0.5})
-    records.append_metrics(tmp_path, {"step": 5, "patches_seen": 40, "train/loss": 3.0})
-    probe = {"knn/test/balanced_accuracy": 0.2}
-    records.write_probe(tmp_path, step=10, patches_seen=80, task="synthetic", results=probe)
-    records.write_probe(tmp_path, step=0, patches_seen=0, task="synthetic", results=probe)
-    records.write_probe(tmp_path, step=0, patches_seen=0, task="unsupervised", results={"rankme": 9.0})
-    assert records.read_rows(tmp_path) == [
-        {"step": 0, "patches_seen": 0, key: 0.2, "unsupervised/odcorr": 0.5, "unsupervised/rankme": 9.0},
-        {"step": 5, "patches_seen": 40, "train/loss": 3.0},
-        {"step": 10, "patches_seen": 80, key: 0.2},
-    ]
-
-
-def test_two_lines_of_one_step_become_one_row(tmp_path):
-    records.append_metrics(tmp_path, {"step": 5, "patches_seen": 40, "train/loss": 3.0})
-    records.append_metrics(tmp_path, {"step": 5, "patches_seen": 40, "unsupervised/rankme": 2.0})
-    assert records.read_rows(tmp_path) == [
-        {"step": 5, "patches_seen": 40, "train/loss": 3.0, "unsupervised/rankme": 2.0}
-    ]
-
-
 def test_a_folder_that_has_nothing_yet_reads_as_empty(tmp_path):
-    assert records.read_rows(tmp_path) == []
+    assert probe_records.read_rows(tmp_path) == []
     assert records.find_runs(tmp_path) == []
     assert records.find_runs(tmp_path / "nowhere") == []
 

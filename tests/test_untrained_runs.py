@@ -9,7 +9,8 @@ from programs import pathssl, train
 from pathssl.cli import compose
 from pathssl.launch.plan import plan_of, where_of
 from pathssl.launch.plan_table import rows
-from pathssl.records import find_runs, read_metrics, read_probes, read_rows, read_status
+from pathssl.probe_records import read_probes, read_rows
+from pathssl.records import find_runs, read_metrics, read_status
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 
 from pathssl.errors import UserError
-from pathssl.records import read_coverage, read_metrics, read_probes
+from pathssl.probe_records import read_probes
+from pathssl.records import read_coverage, read_metrics
 from pathssl.training.checkpoints import STATE, TEACHER, Checkpoints, load_state
 
 # Of a row of metrics.jsonl: what a clock and the machine say.

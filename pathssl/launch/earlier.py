@@ -11,7 +11,8 @@ import numpy as np
 
 from pathssl.identity import flatten
 from pathssl.launch.ranges import Range
-from pathssl.records import find_runs, read_config, read_json, read_metrics, read_probes, read_status
+from pathssl.probe_records import read_probes
+from pathssl.records import find_runs, read_config, read_json, read_metrics, read_status
 
 CALIBRATION = "calibration"  # the folder in output_dir that holds runs made only to be measured
 SIZES = "checkpoint_bytes.json"  # in such a run's folder, in place of its checkpoints

@@ -10,7 +10,7 @@ from pathssl.errors import UserError
 from pathssl.files import write_atomic
 from pathssl.launch.grid import Grid, Interval, compose_runs, read_grid
 from pathssl.launch.local import command
-from pathssl.report.words import descriptive, higher_is_better
+from pathssl.metric_keys import descriptive, higher_is_better
 
 METHODS = ("grid", "random", "bayes")
 _ETA = 3  # of every three arms that come to a bracket's end, one goes on (Li et al. 2018, as W&B has it)
@@ -72,7 +72,7 @@ def _metric(key: str) -> dict[str, str]:
         raise UserError(
             f"{key} describes, and neither more nor less of it is better. Rank arms by a metric of a probe."
         )
-    return {"name": key, "goal": "maximize" if higher_is_better(key) and key != "train/loss" else "minimize"}
+    return {"name": key, "goal": "maximize" if higher_is_better(key) else "minimize"}
 
 
 def _validated(config: dict[str, Any]) -> str:

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-from pathssl.records import metric_key, read_metrics, read_probes
+from pathssl.metric_keys import metric_key
+from pathssl.probe_records import read_probes
+from pathssl.records import read_metrics
 
 _BYTES, _ROWS = 2**18, 10
 

@@ -9,7 +9,7 @@ import numpy as np
 from einops import rearrange
 from PIL import Image
 
-from pathssl.records import NULLS
+from pathssl.metric_keys import NULLS
 
 BINS = 10  # for each colour, so 30 numbers an image: our choice
 RANDOM, COLOUR = NULLS

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from pathssl.records import arm_of, read_copies, read_coverage, read_json, read_leaks, read_rows
+from pathssl.probe_records import read_rows
+from pathssl.records import arm_of, read_copies, read_coverage, read_json, read_leaks
 from pathssl.report import words
 from pathssl.report.leaks import MARK, copies_text, is_of, leaks_text
 

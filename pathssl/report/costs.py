@@ -86,8 +86,6 @@ def _of_hours(runs: Sequence[Run]) -> list[str]:
         f"Hours are of training: its time without probes, times its processes (a device is a {device}). Of a run that went on after a stop "
         "they count what led to its checkpoints, and not what was lost."
     ]
-    if loaded := why_no_budget(runs, HOURS):
-        said.append(f"They are no measure of the arms here: {loaded}.")
     devices = sorted({device for run in runs if (device := _device(run))})
     hosts = sorted({str(run.status["host"]) for run in runs if run.status and run.status.get("host")})
     if len(devices) > 1:

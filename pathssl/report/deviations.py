@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pathssl import records
+from pathssl import probe_records
 from pathssl.report import words
 from pathssl.report.study import Run
 
@@ -37,7 +37,7 @@ def deviations(run: Run, patches: float, task: str, protocol: str, of: Mapping[s
 
 
 def _probes(run: Run) -> Iterable[dict]:
-    return reversed(records.read_probes(run.folder))
+    return reversed(probe_records.read_probes(run.folder))
 
 
 def _part(config: Mapping[str, Any], group: str, name: str) -> dict[str, Any]:

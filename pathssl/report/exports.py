@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 
-from pathssl.records import NULLS
+from pathssl.metric_keys import NULLS
 from pathssl.report import words
 from pathssl.report.comparison import Comparison, Reading, Row, Verdict, effect_size, minimum_detectable
 from pathssl.report.coverage import Account

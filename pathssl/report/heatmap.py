@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pathssl import records
+from pathssl import metric_keys, records
 from pathssl.report import words
 from pathssl.report.comparison import UNTRAINED, Comparison, Reading, compare, why_no_interval
 from pathssl.report.exports import csv_text
@@ -54,7 +54,7 @@ def main_keys(study: Study) -> list[str]:
     """The main metric of each task and protocol: on test, or on val where there is no test; tasks and protocols in order."""
     splits: dict[tuple[str, str], dict[str, list[str]]] = {}
     for key in study.keys("probe/"):
-        if not records.of_null(key) and key.count("/") == 4:
+        if not metric_keys.of_null(key) and key.count("/") == 4:
             _, task, protocol, split, _ = key.split("/")
             splits.setdefault((task, protocol), {}).setdefault(split, []).append(key)
     found = []
@@ -82,7 +82,7 @@ def heat_map(study: Study, reading: Reading, comparisons: Sequence[Comparison]) 
 
 
 def _column(comparison: Comparison) -> Column:
-    sign = 1 if words.higher_is_better(comparison.key) else -1
+    sign = 1 if metric_keys.higher_is_better(comparison.key) else -1
     cells = {}
     for row in comparison.rows:
         value = row.last.value if row.last else None
@@ -112,7 +112,7 @@ def _notes(comparisons: Sequence[Comparison], columns: Sequence[Column]) -> list
         notes.append(
             f"{VAL} on validation, by which settings are chosen: there is no test split, and the value flatters."
         )
-    lower = [_title(column.key) for column in columns if not words.higher_is_better(column.key)]
+    lower = [_title(column.key) for column in columns if not metric_keys.higher_is_better(column.key)]
     return notes + ([f"Lower is better: {', '.join(lower)}."] if lower else [])
 
 

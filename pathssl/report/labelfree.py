@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pathssl import records
+from pathssl import metric_keys
 from pathssl.report import words
 from pathssl.report.cloud import Trail, cloud_chart
 from pathssl.report.comparison import Reading
@@ -55,8 +55,8 @@ class LabelFree:
 
 def label_free(study: Study, reading: Reading) -> LabelFree | None:
     """None without a measure or without a probe."""
-    measures = [key for key in study.keys("unsupervised/") if not words.descriptive(key)]
-    targets = [key for key in study.metrics if key.startswith("probe/") and not records.of_null(key)][:_MOST]
+    measures = [key for key in study.keys("unsupervised/") if not metric_keys.descriptive(key)]
+    targets = [key for key in study.metrics if key.startswith("probe/") and not metric_keys.of_null(key)][:_MOST]
     measures.sort(
         key=lambda key: (key not in study.metrics, words.name(key.rsplit("/", 1)[-1]).lower() != "rankme", key)
     )
@@ -119,7 +119,7 @@ def short_name(key: str) -> str:
 
 
 def _of_stopping(found: Stopping) -> str:
-    best = "highest" if words.higher_is_better(found.by) else "lowest"
+    best = "highest" if metric_keys.higher_is_better(found.by) else "lowest"
     text = f"Stopping each of {words.plural(len(found.costs), 'run')} at its {best} {short_name(found.by)} would have "
     if not found.other:
         return f"{text}changed nothing: all have it at the last checkpoint."
@@ -146,7 +146,9 @@ def _notes(relations: Sequence[Relation]) -> list[str]:
         "pooled; that of an arm's cost is as if the two arms had been named beforehand. Validation chooses by the same metric on its own "
         "split.",
     ]
-    lower = [short_name(by) for by in dict.fromkeys(one.by for one in relations) if not words.higher_is_better(by)]
+    lower = [
+        short_name(by) for by in dict.fromkeys(one.by for one in relations) if not metric_keys.higher_is_better(by)
+    ]
     return notes + (
         [f"Lower is better: {', '.join(lower)}. There a negative ρ is agreement with the probe."] if lower else []
     )

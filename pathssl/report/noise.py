@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pathssl import records
+from pathssl import probe_records
 from pathssl.errors import UserError
 from pathssl.report import words
 from pathssl.report.comparison import LEVEL, choose_reading, compare
@@ -64,7 +64,7 @@ def _probe_sd(study: Study, key: str) -> float | None:
     variances = []
     for run in study.runs:
         series = run.series.get(key)
-        of_runs = records.read_own_runs(run.folder, series.patches[-1], key) if series else None
+        of_runs = probe_records.read_own_runs(run.folder, series.patches[-1], key) if series else None
         if of_runs is not None and len(of_runs) > 1:
             variances.append(np.var(of_runs, ddof=1))
     return float(np.mean(variances) ** 0.5) if variances else None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pathssl import records
+from pathssl import metric_keys, probe_records
 from pathssl.metrics.bootstrap import interval
 from pathssl.report import words
 from pathssl.report.comparison import LEVEL, Reading
@@ -39,7 +39,7 @@ def over_cases(study: Study, reading: Reading) -> dict[str, OverCases]:
     arms = defaultdict(lambda: defaultdict(list))
     nulls = defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
     for run, patches in zip(reading.runs, reading.patches, strict=True):
-        probes = records.read_probes(run.folder) if keys else []
+        probes = probe_records.read_probes(run.folder) if keys else []
         for task, of_task in keys.items():
             steps = {probe["patches_seen"]: probe["step"] for probe in probes if probe["task"] == task}
             last, first = (_stored(run, steps.get(seen), task) for seen in (patches, 0))
@@ -47,7 +47,7 @@ def over_cases(study: Study, reading: Reading) -> dict[str, OverCases]:
                 arms[key][run.arm] += _scored(run, last, key)
                 if patches and initialised(run.config):
                     nulls[key][INITIALISATION][run.arm] += _scored(run, first, key)
-                for null in records.NULLS:
+                for null in metric_keys.NULLS:
                     nulls[key][words.name(null)][run.arm] += _scored(run, first, key, f"_{null}")
     found = {
         key: OverCases(_filled(of), {null: there for null, by in nulls[key].items() if (there := _filled(by))})
@@ -57,9 +57,9 @@ def over_cases(study: Study, reading: Reading) -> dict[str, OverCases]:
 
 
 def _stored(run: Run, step: int | None, task: str) -> Mapping[str, np.ndarray] | None:
-    if step is None or not records.has_predictions(run.folder, step, task):
+    if step is None or not probe_records.has_predictions(run.folder, step, task):
         return None
-    return records.read_predictions(run.folder, step, task)
+    return probe_records.read_predictions(run.folder, step, task)
 
 
 def _scored(run: Run, stored: Mapping[str, np.ndarray] | None, key: str, null: str = "") -> list[Scored]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 
-from pathssl.records import of_null
+from pathssl.metric_keys import of_null
 from pathssl.report import charts, exports, tables, words
 from pathssl.report.cases import QUESTIONS, case_views
 from pathssl.report.comparison import (

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
+from pathssl import metric_keys
 from pathssl.report import costs, words
 from pathssl.report.comparison import Comparison, Reading
 from pathssl.report.exports import csv_text
@@ -96,7 +97,7 @@ def pareto(study: Study, reading: Reading, comparisons: list[Comparison]) -> Par
         return None
     fronts = [_front(study, reading, comparison, kind) for kind in _KINDS]
     runs = [run for run in reading.runs if not run.untrained]
-    better = "higher" if words.higher_is_better(comparison.key) else "lower"
+    better = "higher" if metric_keys.higher_is_better(comparison.key) else "lower"
     notes = [f"{_MEANING} In {words.full_title(comparison.key)}, {better} is better."]
     of_costs = [note for front in fronts if front.why_not is None for note in costs.remarks(runs, front.kind)]
     return Pareto(comparison.key, comparison.digits, fronts, notes, list(dict.fromkeys(of_costs)))
@@ -111,7 +112,7 @@ def _front(study: Study, reading: Reading, comparison: Comparison, kind: str) ->
     if not points:
         why_not = "no compared run has told its cost at the checkpoint where it is read"
         return Front(kind, unit, [], {}, f"Against {unit}: not to be had, for {why_not}.", None, why_not)
-    sign = 1 if words.higher_is_better(comparison.key) else -1
+    sign = 1 if metric_keys.higher_is_better(comparison.key) else -1
     beaten = dominating([(point.cost, sign * point.value.value) for point in points])
     beaten_by = {point.arm: [points[j].arm for j in found] for point, found in zip(points, beaten, strict=True)}
     equal = len({point.cost for point in points}) == 1
@@ -121,6 +122,8 @@ def _front(study: Study, reading: Reading, comparison: Comparison, kind: str) ->
         )
         return Front(kind, unit, points, beaten_by, sentence, None, None)
     sentence = _sentence(study, points, beaten_by, unit)
+    if loaded := costs.why_no_budget(runs, kind):
+        sentence += f" But {unit} are no measure of the arms here: {loaded}."
     measure = words.full_title(comparison.key)
     on_front = {arm for arm, found in beaten_by.items() if not found}
     chart = scatter_chart(

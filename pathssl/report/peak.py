@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from pathssl import metric_keys
 from pathssl.report import words
 from pathssl.report.comparison import LEVEL, Comparison, Reading, compare_all, measured
 from pathssl.report.compute import outcomes
@@ -75,14 +76,14 @@ def why_no_choice(study: Study, key: str) -> str | None:
     if "/test/" not in key:
         split = "is itself on validation images" if "/val/" in key else "has no validation split"
         return f"{words.full_title(key)} {split}: a peak cannot be chosen without looking at what it is read on, so none is shown."
-    if not study.keys(words.validation_of(key)):
-        return f"No run has {words.validation_of(key)}: a peak cannot be chosen without looking at the test split, so none is shown."
+    if not study.keys(metric_keys.validation_of(key)):
+        return f"No run has {metric_keys.validation_of(key)}: a peak cannot be chosen without looking at the test split, so none is shown."
     return None
 
 
 def chosen_at(run: Run, key: str, patches: float) -> float | None:
     """The patches seen at the checkpoint with the best validation, of those that may be chosen and have the metric itself too."""
-    val = words.validation_of(key)
+    val = metric_keys.validation_of(key)
     places = checkpoints(run, patches, [key, val])
     return float(places[best(key, [run.series[val].at(place) for place in places])]) if len(places) else None
 
@@ -105,7 +106,9 @@ def _table(study: Study, reading: Reading, final: Comparison, peak: Comparison) 
         those = f"{words.plural(without, 'run')} {'is' if without == 1 else 'are'}"
         notes.append(f"{those} left out of the peak, without a checkpoint after step 0 that has both splits.")
     sentence = _sentence(study, key, rows, where.lower())
-    return PeakTable(key, words.validation_of(key), final.baseline, final.digits, where, rows, sentence, None, notes)
+    return PeakTable(
+        key, metric_keys.validation_of(key), final.baseline, final.digits, where, rows, sentence, None, notes
+    )
 
 
 def _rows(reading: Reading, final: Comparison, peak: Comparison) -> list[PeakRow]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from pathssl import records
+from pathssl import metric_keys, probe_records
 from pathssl.report import latex, words
 from pathssl.report.comparison import Reading
 from pathssl.report.deviations import deviations
@@ -132,7 +132,7 @@ def _protocols(study: Study, columns: Mapping[str, Any]) -> list[str]:
     there = {
         key.split("/")[2]
         for key in study.keys("probe/")
-        if key.split("/")[1] in tasks and key.endswith("/balanced_accuracy") and not records.of_null(key)
+        if key.split("/")[1] in tasks and key.endswith("/balanced_accuracy") and not metric_keys.of_null(key)
     }
     there = {protocol for protocol in there if not protocol.startswith("few_shot")}
     return [one for one in _FIRST if one in there] or sorted(there) or ["masks"]
@@ -162,7 +162,7 @@ def _figure(
             continue
         values.append(value)
         unlike |= dict.fromkeys(deviations(run, patches, task, protocol, of))
-        of_probe = records.read_own_runs(run.folder, patches, key)
+        of_probe = probe_records.read_own_runs(run.folder, patches, key)
         if of_probe is not None and len(of_probe) > 1:
             variances.append(float(np.var(of_probe, ddof=1)))
     if not values:

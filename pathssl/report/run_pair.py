@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pathssl import records
+from pathssl import metric_keys, records
 from pathssl.errors import UserError, some
 from pathssl.report import words
 from pathssl.report.study import Run, read_run
@@ -129,7 +129,7 @@ def _common(first: Run, second: Run) -> float | None:
 def _metrics(first: Run, second: Run, patches: float) -> dict[str, tuple[float, float]]:
     found = {}
     for key in sorted(first.series.keys() & second.series.keys()):
-        if key.startswith(("probe/", "unsupervised/")) and not records.of_null(key):
+        if key.startswith(("probe/", "unsupervised/")) and not metric_keys.of_null(key):
             pair = first.series[key].at(patches), second.series[key].at(patches)
             if None not in pair:
                 found[key] = pair

@@ -6,7 +6,7 @@ from functools import reduce
 
 import numpy as np
 
-from pathssl.report import words
+from pathssl import metric_keys
 from pathssl.report.comparison import LEVEL, Reading
 from pathssl.report.statistics import Estimate, difference, mean, pooled_spread
 from pathssl.report.study import Run
@@ -63,7 +63,7 @@ def shared(run: Run, patches: float, keys: Sequence[str]) -> list[np.ndarray] | 
 
 def stopping(reading: Reading, by: str, key: str) -> Stopping | None:
     """None of fewer than LEAST_RUNS runs with LEAST_CHECKPOINTS trained checkpoints."""
-    val = words.validation_of(key)
+    val = metric_keys.validation_of(key)
     costs, other = {}, 0
     for run, patches in zip(reading.runs, reading.patches, strict=True):
         found = shared(run, patches, [by, key])
@@ -86,11 +86,11 @@ def stopping(reading: Reading, by: str, key: str) -> Stopping | None:
 
 def best(key: str, values: Sequence[float]) -> int:
     """Which is the best, and the first of equals."""
-    return int(np.argmax(values) if words.higher_is_better(key) else np.argmin(values))
+    return int(np.argmax(values) if metric_keys.higher_is_better(key) else np.argmin(values))
 
 
 def _loss(key: str, other: float, chosen: float) -> float:
-    return float(other - chosen if words.higher_is_better(key) else chosen - other)
+    return float(other - chosen if metric_keys.higher_is_better(key) else chosen - other)
 
 
 def _mean(costs: Mapping[tuple[str, int], float]) -> Estimate:
@@ -103,7 +103,7 @@ def _mean(costs: Mapping[tuple[str, int], float]) -> Estimate:
 
 def arm_choice(reading: Reading, by: str, key: str) -> ArmChoice | None:
     """None with fewer than two trained arms, fewer than LEAST_RUNS runs, or without a validation split to compare with."""
-    val = words.validation_of(key)
+    val = metric_keys.validation_of(key)
     found = {name: _last(reading, name) for name in (by, key, val) if name}
     arms = [arm for arm in found[by] if all(arm in of for of in found.values())]
     if val is None or len(arms) < 2 or sum(len(found[key][arm]) for arm in arms) < LEAST_RUNS:
@@ -112,7 +112,7 @@ def arm_choice(reading: Reading, by: str, key: str) -> ArmChoice | None:
     cost = None
     if chosen != validated:
         x, y = found[key][validated], found[key][chosen]
-        pair = (x, y) if words.higher_is_better(key) else (y, x)
+        pair = (x, y) if metric_keys.higher_is_better(key) else (y, x)
         cost = difference(*pair, pooled_spread(found[key]), LEVEL)
     return ArmChoice(by, key, chosen, validated, cost)
 

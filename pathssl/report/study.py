@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from pathssl import records
+from pathssl import metric_keys, probe_records, records
 from pathssl.errors import UserError
 from pathssl.report import words
 from pathssl.report.leaks import MARK, Overlaps, copies_text, is_of, leaks_text
@@ -181,7 +181,7 @@ def read_run(folder: Path) -> Run:
         data=records.read_json(folder / "data.json"),
         tasks=records.read_json(folder / "tasks.json"),
         coverage=records.read_coverage(folder),
-        series=_columns(records.read_rows(folder)),
+        series=_columns(probe_records.read_rows(folder)),
         compute=records.read_compute(folder),
     )
 
@@ -231,7 +231,7 @@ def _columns(rows: list[dict]) -> dict[str, Series]:
 
 def _sensible(measured: list[str]) -> list[str]:
     """What to compare where no experiment file says: balanced accuracies and Dice on test sets, linear first; RankMe, ODCorr."""
-    tests = [key for key in measured if key.startswith("probe/") and "/test/" in key and not records.of_null(key)]
+    tests = [key for key in measured if key.startswith("probe/") and "/test/" in key and not metric_keys.of_null(key)]
     accuracies = [key for key in tests if key.endswith(("/test/balanced_accuracy", "/test/dice"))] or tests
     unlabelled = [key for key in ("unsupervised/rankme", "unsupervised/odcorr") if key in measured]
     return sorted(accuracies, key=lambda key: ("linear/" not in key, key)) + unlabelled

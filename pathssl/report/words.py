@@ -22,28 +22,7 @@ _NAMES = {
 
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-# Of everything else that is probed, more is better. A site that can be told beyond chance is a shortcut.
-_LESS_IS_BETTER = ("odcorr", "stain_distance", "stain_flips", "site_balanced_accuracy")
-
-# What is recorded to read others by: neither more nor less of it is better.
-_DESCRIPTIVE = ("unsupervised/apart", "unsupervised/site_chance")
-
 VERDICTS = {"higher": "higher", "lower": "lower", "same": "cannot be told apart", "open": "no verdict"}
-
-
-def validation_of(key: str) -> str | None:
-    """The key of the same metric on the split to choose by; None where the metric is not on test."""
-    return key.replace("/test/", "/val/") if "/test/" in key else None
-
-
-def descriptive(key: str) -> bool:
-    """Whether a metric has no better end: how far patches are apart, and what guessing a site gives."""
-    return key in _DESCRIPTIVE
-
-
-def higher_is_better(key: str) -> bool:
-    """Of a metric, by its key: not of ODCorr, of what stains do to features and predictions, and of how well sites are told."""
-    return not key.rsplit("/", 1)[-1].startswith(_LESS_IS_BETTER)
 
 
 def name(part: str) -> str:

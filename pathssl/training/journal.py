@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from pathssl.distributed import from_main, is_main
+from pathssl.metric_keys import metric_key
+from pathssl.probe_records import token_picture_of, write_probe
 from pathssl.probes.evaluate import Probes
-from pathssl.records import metric_key, read_json, read_metrics, token_picture_of, write_probe
+from pathssl.records import read_json, read_metrics
 from pathssl.training.sentinels import Collapsed, Sentinels
 from pathssl.training.tracking import Tracker
 

@@ -4,11 +4,12 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from pathssl.errors import UserError
-from pathssl.records import read_rows
+from pathssl.metric_keys import higher_is_better
+from pathssl.probe_records import read_rows
 
 
 class Retention:
-    """Those of every `every`-th of the `scheduled` checkpoints, and of the one with the highest `best`, a key of metrics.jsonl or None.
+    """Those of every `every`-th of the `scheduled` checkpoints, and of the one that is best by `best`, a key of metrics.jsonl or None.
 
     is_probed(step): whether a checkpoint has been probed; those that have not stay. None: all have.
     A probe's key on a validation split is meant: what is chosen on the test split flatters the test split.
@@ -37,8 +38,8 @@ class Retention:
         if rows and not scores and all(self._probed(row["step"]) for row in rows):
             known = sorted(key for key in rows[-1] if key.startswith(("probe/", "unsupervised/")))
             raise UserError(f"checkpoint.keep_best={self.best} is none of this run's metrics: {', '.join(known)}.")
-        # Of equals, the first.
-        best = max(scores, key=lambda step: (scores[step], -step), default=None)
+        sign = 1 if higher_is_better(self.best) else -1
+        best = max(scores, key=lambda step: (sign * scores[step], -step), default=None)  # of equals, the first
         return kept + [step for step in steps if step == best and step not in kept]
 
     def _probed(self, step: int) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from pathssl.files import write_atomic
-from pathssl.records import append_metrics, metric_key, read_json, read_leaks, read_metrics
+from pathssl.metric_keys import metric_key
+from pathssl.records import append_metrics, read_json, read_leaks, read_metrics
 from pathssl.training.checkpoints import Checkpoints
 from pathssl.training.interrupt import Interrupted
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from pathssl.launch.differences import compare, compare_losses, same_patches
-from pathssl.records import append_metrics, read_metrics, write_coverage, write_probe
+from pathssl.probe_records import write_probe
+from pathssl.records import append_metrics, read_metrics, write_coverage
 from pathssl.training.checkpoints import Checkpoints
 
 PATCHES, STEPS, WEIGHTS, OPTIMISER, TEACHERS, PROBES = range(6)

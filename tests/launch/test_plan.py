@@ -16,7 +16,8 @@ from pathssl.launch.earlier import Hardware
 from pathssl.launch.grid import compose_runs
 from pathssl.launch.plan import Where, plan_of
 from pathssl.launch.plan_table import answer, rows, table
-from pathssl.records import append_metrics, find_runs, read_status, write_probe, write_status
+from pathssl.probe_records import write_probe
+from pathssl.records import append_metrics, find_runs, read_status, write_status
 
 H100 = Hardware("NVIDIA H100", gpu=True, processes=8)
 WHERE = Where(H100, together=2)

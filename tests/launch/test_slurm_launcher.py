@@ -13,7 +13,8 @@ from slurm_cluster import closed, ran, until
 
 from pathssl.launch.differences import compare
 from pathssl.launch.status import look_at
-from pathssl.records import find_runs, is_probed, read_json, read_probes, read_status, read_submission
+from pathssl.probe_records import is_probed, read_probes
+from pathssl.records import find_runs, read_json, read_status, read_submission
 
 pytestmark = [pytest.mark.slow, pytest.mark.slurm]
 JOB = ["hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1"]

@@ -16,7 +16,8 @@ from programs import ROOT, pathssl
 from pathssl.files import locked
 from pathssl.launch import jobs
 from pathssl.launch.status import all_runs, look_at, under_way
-from pathssl.records import append_metrics, read_status, write_probe, write_status
+from pathssl.probe_records import write_probe
+from pathssl.records import append_metrics, read_status, write_status
 
 HERE = platform.node()
 ACCURACY = "probe/synthetic/linear/test/balanced_accuracy"

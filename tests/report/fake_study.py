@@ -7,7 +7,7 @@ import numpy as np
 import yaml
 from PIL import Image
 
-from pathssl import records
+from pathssl import probe_records, records
 
 ACCURACY = "probe/synthetic/linear/test/balanced_accuracy"
 DEMO = {
@@ -100,7 +100,9 @@ def write_run(run, effect, *, random, report, checkpoints=4, lines=40, noise=0.0
             "knn/test/balanced_accuracy": value - 0.05 + random.normal(0, 0.006),
         }
         row |= {f"probe/synthetic/{key}": number for key, number in results.items()}
-        records.write_probe(run, step=int(step), patches_seen=int(step) * batch, task="synthetic", results=results)
+        probe_records.write_probe(
+            run, step=int(step), patches_seen=int(step) * batch, task="synthetic", results=results
+        )
         rows.append(row)
     for row in sorted(rows, key=lambda row: row["step"]):
         records.append_metrics(run, {"step": row["step"], "patches_seen": row["step"] * batch} | row)

@@ -7,7 +7,7 @@ import pytest
 from fake_study import DEMO, write_study
 from test_nulls import CASES, GROUPS, LABELS, add_predictions, scores
 
-from pathssl import records
+from pathssl import probe_records, records
 from pathssl.metrics import balanced_accuracy
 from pathssl.report.cases import case_tables
 from pathssl.report.comparison import choose_reading, compare_all
@@ -103,11 +103,11 @@ def test_few_cases_have_no_interval_and_are_said_to_be_few(tmp_path):
 def test_arms_with_other_samples_labels_or_cases_are_named_and_not_compared(study, what):
     for run in records.find_runs(study):
         if run.parent.name == "teacher=m0.99":
-            stored = dict(records.read_predictions(run, 200, "synthetic"))
+            stored = dict(probe_records.read_predictions(run, 200, "synthetic"))
             stored[what] = np.roll(stored[what], 1)
-            probe = records.read_probes(run)[-1]
+            probe = probe_records.read_probes(run)[-1]
             fields = {key: probe[key] for key in ("step", "patches_seen", "task", "results")}
-            records.write_probe(run, **fields, predictions=stored)
+            probe_records.write_probe(run, **fields, predictions=stored)
     (table,) = tables_of(study)
     assert [row.cases is None for row in table.rows] == [True, False]
     assert table.sentences[-1].endswith("not compared over cases: teacher=m0.99.")

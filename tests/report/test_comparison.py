@@ -6,7 +6,7 @@ import yaml
 from fake_study import ACCURACY, DEMO, write_study
 from scipy import stats
 
-from pathssl import records
+from pathssl import probe_records, records
 from pathssl.report import comparison
 from pathssl.report.statistics import detectable
 from pathssl.report.study import read_study
@@ -20,13 +20,13 @@ def compared(folder, key=ACCURACY):
 
 
 def rewrite(run, step, value, key="linear/test/balanced_accuracy"):
-    records.write_probe(run, step=step, patches_seen=step * 64, task="synthetic", results={key: value})
+    probe_records.write_probe(run, step=step, patches_seen=step * 64, task="synthetic", results={key: value})
 
 
 def values_by_hand(folder, step):
     found = {}
     for run in records.find_runs(folder):
-        rows = {row["step"]: row for row in records.read_rows(run)}
+        rows = {row["step"]: row for row in probe_records.read_rows(run)}
         found.setdefault(records.arm_of(run), []).append(rows[step][ACCURACY])
     return {arm: np.array(values) for arm, values in found.items()}
 

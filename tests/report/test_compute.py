@@ -10,6 +10,7 @@ from scipy import stats
 
 from pathssl.report.comparison import choose_reading, compare_all
 from pathssl.report.compute import equal_compute
+from pathssl.report.pareto import pareto
 from pathssl.report.study import read_study
 from pathssl.report.write import write_report
 
@@ -181,6 +182,10 @@ def test_hours_in_which_the_machine_s_load_is_make_no_verdicts(tmp_path):
             write_points(run, rows(values, slower * second), report=REPORT, compute=cost)
     study = read_study(tmp_path / "sizes")
     reading = choose_reading(study)
-    by_kind = {one.kind: one for one in equal_compute(study, reading, compare_all(study, reading)).budgets}
+    comparisons = compare_all(study, reading)
+    by_kind = {one.kind: one for one in equal_compute(study, reading, comparisons).budgets}
     assert "runs of model=m, which do equal work, took times up to 1.4 to 1" in by_kind["hours"].agreement
     assert by_kind["hours"].comparisons == [] and by_kind["flops"].why_not is None
+    fronts = {one.kind: one.sentence for one in pareto(study, reading, comparisons).fronts}
+    assert "are no measure of the arms here: runs of model=m" in fronts["hours"]
+    assert "no measure" not in fronts["flops"]

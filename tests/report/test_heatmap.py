@@ -9,7 +9,7 @@ import pytest
 from fake_study import ACCURACY, DEMO, write_study
 
 import pathssl.report
-from pathssl import records
+from pathssl import probe_records, records
 from pathssl.report.comparison import choose_reading, compare_all
 from pathssl.report.heatmap import STRENGTH, heat_map, heat_view
 from pathssl.report.study import read_study
@@ -21,9 +21,9 @@ ARMS = {"teacher=m0.9": 0.0, "teacher=m0.99": 0.08, "teacher=m0.999": -0.08}
 def add(folder, results, task="nuclei"):
     """`results` at the last checkpoint of every run, a little higher with each."""
     for place, run in enumerate(records.find_runs(folder)):
-        last = records.read_probes(run)[-1]
+        last = probe_records.read_probes(run)[-1]
         own = {key: value + 0.01 * place**2 for key, value in results.items()}
-        records.write_probe(run, step=last["step"], patches_seen=last["patches_seen"], task=task, results=own)
+        probe_records.write_probe(run, step=last["step"], patches_seen=last["patches_seen"], task=task, results=own)
     return folder
 
 

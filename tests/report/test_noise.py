@@ -8,7 +8,7 @@ from fake_study import ACCURACY, DEMO, write_study
 from programs import pathssl
 from scipy import stats
 
-from pathssl import records
+from pathssl import probe_records, records
 from pathssl.errors import UserError
 from pathssl.report.noise import measure_noise
 from pathssl.report.statistics import Spread, detectable, power_of, sd_interval, seeds_needed, two_arms
@@ -46,7 +46,7 @@ def test_the_noise_of_a_study_is_its_pooled_sd(study):
     found = {noise.key: noise for noise in measure_noise(study, [], [0.01])}
     noise = found[ACCURACY]
     values = [
-        [records.read_rows(run)[-1][ACCURACY] for run in records.find_runs(study / arm)]
+        [probe_records.read_rows(run)[-1][ACCURACY] for run in records.find_runs(study / arm)]
         for arm in ("teacher=m0.9", "teacher=m0.99")
     ]
     sd = np.mean([np.var(of, ddof=1) for of in values]) ** 0.5
@@ -59,9 +59,9 @@ def test_the_noise_of_a_study_is_its_pooled_sd(study):
 
 def test_a_protocols_own_runs_are_told_apart_from_seeds(study):
     run = records.find_runs(study)[0]
-    probe = records.read_probes(run)[-1]
+    probe = probe_records.read_probes(run)[-1]
     fields = {key: probe[key] for key in ("step", "patches_seen", "task", "results")}
-    records.write_probe(run, **fields, predictions={"linear_runs_test_balanced_accuracy": np.array([0.7, 0.8])})
+    probe_records.write_probe(run, **fields, predictions={"linear_runs_test_balanced_accuracy": np.array([0.7, 0.8])})
     (noise,) = measure_noise(study, [ACCURACY], [])
     assert noise.probe_sd == pytest.approx(np.std([0.7, 0.8], ddof=1))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from fake_study import ACCURACY, DEMO, write_study
 
-from pathssl import records
+from pathssl import probe_records, records
 from pathssl.metrics import auroc, balanced_accuracy
 from pathssl.metrics.bootstrap import aurocs, balanced_accuracies, interval, recalls
 from pathssl.metrics.segmentation import dice, miou
@@ -34,7 +34,7 @@ def scores(accuracy, seed):
 
 def add_predictions(run: Path, at_end: float, seed: int, *, ids=None, null=0.3, groups=GROUPS, runs=False) -> None:
     """null: the accuracy of random weights, which follow from the run's seed and its architecture. runs: by a protocol of two runs."""
-    probes, of_null = records.read_probes(run), records.seed_of(run) + 50
+    probes, of_null = probe_records.read_probes(run), records.seed_of(run) + 50
     for probe in (probes[0], probes[-1]):
         predictions = {
             "classes": np.array(["a", "b", "c"]),
@@ -53,7 +53,7 @@ def add_predictions(run: Path, at_end: float, seed: int, *, ids=None, null=0.3, 
                 "linear_colour_histogram_scores": scores(0.5, 99),
             }
         fields = {key: probe[key] for key in ("step", "patches_seen", "task", "results")}
-        records.write_probe(run, **fields, predictions=predictions)
+        probe_records.write_probe(run, **fields, predictions=predictions)
 
 
 @pytest.fixture
@@ -105,13 +105,13 @@ def test_an_arm_stands_beside_random_weights_of_its_own_architecture(study):
 
 def test_areas_under_the_curve_and_few_shots_have_intervals_too(study):
     run = records.find_runs(study)[0]
-    (probe,) = [one for one in records.read_probes(run) if one["step"] == 200]
-    predictions = dict(records.read_predictions(run, 200, "synthetic"))
+    (probe,) = [one for one in probe_records.read_probes(run) if one["step"] == 200]
+    predictions = dict(probe_records.read_predictions(run, 200, "synthetic"))
     hits = np.random.default_rng(0).random((2, len(LABELS)))
     predictions |= {"few_shot_shots": np.array([1, 4]), "few_shot_draws": np.full((2, 3), 0.4), "few_shot_hits": hits}
     fields = {key: probe[key] for key in ("step", "patches_seen", "task", "results")}
-    records.write_probe(run, **fields, predictions=predictions)
-    stored = records.read_predictions(run, 200, "synthetic")
+    probe_records.write_probe(run, **fields, predictions=predictions)
+    stored = probe_records.read_predictions(run, 200, "synthetic")
     area = scored(stored, 0, "linear", "test", "auroc")
     assert area.value == auroc(LABELS, predictions["linear_scores"])
     assert np.array_equal(area.values_S, aurocs(LABELS, predictions["linear_scores"], GROUPS))
@@ -151,9 +151,9 @@ def test_masks_have_intervals_over_cases_too(tmp_path):
     stored = {"split": np.array("test"), "ids": np.arange(24).astype(str), "groups": groups}
     stored |= {"background": np.array(0), "seg_linear_confusion": counts}
     where = {"step": 4, "patches_seen": 32, "task": "nuclei"}
-    records.write_probe(tmp_path / "arm" / "seed3", **where, results={}, predictions=stored)
+    probe_records.write_probe(tmp_path / "arm" / "seed3", **where, results={}, predictions=stored)
     for metric, of in (("dice", dice), ("miou", miou)):
-        written = records.read_predictions(tmp_path / "arm" / "seed3", 4, "nuclei")
+        written = probe_records.read_predictions(tmp_path / "arm" / "seed3", 4, "nuclei")
         found = scored(written, 3, "seg_linear", "test", metric)
         assert (found.seed, found.grouped, found.cases) == (3, True, 12)
         assert found.value == pytest.approx(np.mean([of(counts[:, head], 0) for head in range(2)]))

@@ -59,7 +59,9 @@ def test_costs_are_means_over_runs_with_their_range_and_the_front_is_told(tmp_pa
     assert [point.cost for point in flops.points] == [10_000, 20_000, 40_000]
     assert hours.beaten_by == flops.beaten_by == {"m=a": [], "m=b": [], "m=c": ["m=b"]}
     assert hours.sentence == (
-        "Against device-hours, 2 arms of 3 on the front: m=a, m=b. Not on it: m=c (m=b is no worse and no dearer)."
+        "Against device-hours, 2 arms of 3 on the front: m=a, m=b. Not on it: m=c (m=b is no worse and no dearer). But device-hours are no "
+        "measure of the arms here: runs of m=a, which do equal work, took times up to 2.0 to 1: how busy the machine was, or which one it "
+        "was, is in the hours."
     )
     assert hours.chart.count('class="marker') == 3 and hours.chart.count('class="name') == 2
     assert "may change places" in found.notes[0] and "higher is better" in found.notes[0]

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from fake_study import write_study
 
-from pathssl import records
+from pathssl import probe_records, records
 from pathssl.cli import main
 from pathssl.complaints import CONF
 from pathssl.report import published
@@ -43,7 +43,9 @@ OF_RUNS = np.array([0.71, 0.74, 0.69, 0.73, 0.72])
 def of_arm(folder, arm, results, predictions=None, row=None, task="bach"):
     """Gives the runs of an arm results of another task at their last checkpoint, and the name of a published row."""
     for run in records.find_runs(folder / arm):
-        records.write_probe(run, step=200, patches_seen=200 * 64, task=task, results=results, predictions=predictions)
+        probe_records.write_probe(
+            run, step=200, patches_seen=200 * 64, task=task, results=results, predictions=predictions
+        )
         if row:
             config = yaml.safe_load((run / "config.yaml").read_text())
             config["report"] = (config.get("report") or {}) | {"row": row}
@@ -199,7 +201,7 @@ def test_what_a_task_was_probed_with_later_counts_and_not_the_runs_config(folder
     }
     for run in records.find_runs(folder / "model=a"):
         results = {"eva_2024/val/balanced_accuracy": 0.7}
-        records.write_probe(run, step=200, patches_seen=200 * 64, task="bach", results=results, made_with=made)
+        probe_records.write_probe(run, step=200, patches_seen=200 * 64, task="bach", results=results, made_with=made)
     line = next(line for line in found(folder).lines if line.arm == "model=a")
     reasons = ("samples that were not counted", "images at 96 px, not 224", "eva_2024.steps 7, not 12500")
     assert line.figures["bach_val"].unlike == reasons

@@ -7,7 +7,7 @@ import yaml
 from fake_study import ACCURACY, DEMO, write_study
 from programs import pathssl
 
-from pathssl import records
+from pathssl import probe_records
 from pathssl.errors import UserError
 from pathssl.files import write_atomic
 from pathssl.report.run_pair import Difference, compare_runs, pair_text
@@ -75,7 +75,7 @@ def test_code_packages_data_and_hardware_that_differ_are_named_and_what_cannot_m
 def test_metrics_are_of_the_last_point_that_both_were_probed_at(runs):
     pair = compare_runs(*runs)
     assert pair.patches == 200 * 64
-    assert pair.metrics[ACCURACY] == tuple(records.read_rows(run)[-1][ACCURACY] for run in runs)
+    assert pair.metrics[ACCURACY] == tuple(probe_records.read_rows(run)[-1][ACCURACY] for run in runs)
     assert "metrics after 12 800 patches, 2 minus 1:" in pair_text(pair).replace(
         "\N{NARROW NO-BREAK SPACE}", " "
     ).replace("\N{NO-BREAK SPACE}", " ")

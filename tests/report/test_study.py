@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from fake_study import ACCURACY, DEMO, write_study
 
-from pathssl import records
+from pathssl import probe_records, records
 from pathssl.errors import UserError
 from pathssl.identity import arm_name
 from pathssl.report.study import read_study
@@ -59,7 +59,7 @@ def test_what_was_asked_for_but_is_missing_is_said(tmp_path):
 def test_series_hold_probe_files_and_leave_out_nulls(tmp_path):
     folder = write_study(tmp_path / "demo", {"default": 0.0}, seeds=1, lines=4, checkpoints=1)
     run = folder / "default/seed0"
-    records.write_probe(run, step=20, patches_seen=1280, task="synthetic", results={"knn/test/auroc": 0.75})
+    probe_records.write_probe(run, step=20, patches_seen=1280, task="synthetic", results={"knn/test/auroc": 0.75})
     records.append_metrics(run, {"step": 25, "patches_seen": 1600, "train/loss": float("nan")})
     [read] = read_study(folder).runs
     assert read.series["probe/synthetic/knn/test/auroc"].at(1280) == 0.75

@@ -8,6 +8,7 @@ def test_metrics_are_written_for_people():
     key = "probe/synthetic/knn/test/balanced_accuracy"
     assert words.full_title(key) == "balanced accuracy (synthetic, k-NN, test)"
     assert words.title("unsupervised/rankme") == "RankMe"
+    assert words.full_title("unsupervised/apart") == "distance between patches (unlabelled held-out patches)"
     assert words.context("train/loss") == "training"
 
 
@@ -44,32 +45,6 @@ def test_durations(hours, text):
 def test_arms_are_named_by_what_tells_them_apart(arms, distinct, short):
     assert list(words.distinct_names(arms).values()) == distinct
     assert list(words.short_names(arms).values()) == short
-
-
-@pytest.mark.parametrize(
-    ("key", "higher"),
-    [
-        ("probe/bach/linear/test/balanced_accuracy", True),
-        ("probe/consep/seg_conv/val/dice", True),
-        ("unsupervised/rankme", True),
-        ("unsupervised/odcorr", False),
-        ("unsupervised/stain_distance_0.05", False),
-        ("unsupervised/site_balanced_accuracy", False),
-        ("probe/bach/linear/test/stain_flips_0.05", False),
-    ],
-)
-def test_it_is_known_of_each_metric_whether_more_is_better(key, higher):
-    assert words.higher_is_better(key) is higher
-
-
-def test_what_describes_has_a_name_and_no_better_end():
-    assert words.full_title("unsupervised/apart") == "distance between patches (unlabelled held-out patches)"
-    assert [
-        key for key in ("apart", "site_chance", "rankme", "odcorr") if words.descriptive(f"unsupervised/{key}")
-    ] == [
-        "apart",
-        "site_chance",
-    ]
 
 
 @pytest.mark.parametrize(("value", "text"), [(5.998e12, "6.00 × 10¹²"), (1.0, "1.00"), (0.00123, "1.23 × 10⁻³")])

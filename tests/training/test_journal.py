@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from pathssl.records import append_metrics, write_probe
+from pathssl.probe_records import write_probe
+from pathssl.records import append_metrics
 from pathssl.training.journal import Journal
 from pathssl.training.sentinels import Collapsed, Sentinels
 from pathssl.training.tracking import Tracker

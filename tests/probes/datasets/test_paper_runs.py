@@ -10,7 +10,8 @@ from miniatures_pcam import COUNTS, pcam
 from miniatures_tp53 import tcga, write_labels
 from programs import pathssl, train
 
-from pathssl.records import find_runs, read_json, read_predictions, read_probes
+from pathssl.probe_records import read_predictions, read_probes
+from pathssl.records import find_runs, read_json
 
 # Of each what fits it, on what it is scored and how many samples that has.
 OF_IMAGES, OF_MASKS = ("knn", "linear", "few_shot", "eva", "eva_10shot"), ("seg_linear", "seg_conv")

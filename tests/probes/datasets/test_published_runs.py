@@ -7,7 +7,8 @@ import miniatures
 import pytest
 from programs import pathssl, train
 
-from pathssl.records import find_runs, read_predictions, read_probes
+from pathssl.probe_records import read_predictions, read_probes
+from pathssl.records import find_runs
 
 PROTOCOLS = ("knn", "linear", "few_shot", "eva", "eva_2024")
 # Of each the miniature, what it has of each split as counts, and on what it is scored.
