@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "errors": 0,  # the ground itself
-    **dict.fromkeys(["files", "seeding", "worker", "devices"], 0.5),
+    **dict.fromkeys(["files", "seeding", "worker", "devices", "metric_keys"], 0.5),
     **dict.fromkeys(
         [
             "allotment",
@@ -26,6 +26,7 @@ FLOORS = {
         ],
         1,
     ),
+    "probe_records": 1.5,
     **dict.fromkeys(["slides", "augment", "models", "report"], 2),
     **dict.fromkeys(["data", "objectives"], 3),
     **dict.fromkeys(["probes"], 4),
