@@ -1,7 +1,6 @@
 """`python -m pathssl retry`: what failed or was lost is started again, and nothing else."""
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -72,14 +71,17 @@ LOCAL = {"_target_": "hydra_plugins.pathssl_launcher.LocalLauncher", "parallel":
 def test_runs_that_a_launcher_sent_are_sent_again_by_it_and_only_those(slurm, small, tmp_path):  # noqa: F811
     slurm(queue="")  # knows no job
     lines = {seed: [*(o for o in small if not o.startswith("output_dir")), f"seed={seed}"] for seed in (0, 1, 2)}
-    for line in lines.values():
-        assert train(*line, cwd=tmp_path).returncode == 0
+    assert train(*lines[0], cwd=tmp_path).returncode == 0
+    (first,) = find_runs(tmp_path / "outputs" / "small")
+    for seed in (1, 2):  # what a launcher leaves of a run that has not begun
+        (first.parent / f"seed{seed}").mkdir()
+        config = yaml.safe_load((first / "config.yaml").read_text()) | {"seed": seed}
+        (first.parent / f"seed{seed}" / "config.yaml").write_text(yaml.safe_dump(config))
     runs = find_runs(tmp_path / "outputs" / "small")
     for run, line in zip(runs, lines.values(), strict=True):
         submission = {"job_id": "7_0", "overrides": line, "launcher": LOCAL, "submitted": "", "code": ""}
         (run / "submission.json").write_text(json.dumps(submission))
     for run, state in zip(runs[1:], ("failed", "queued"), strict=True):  # as if their jobs had died; the last is lost
-        shutil.rmtree(run / "checkpoints")
         numbers = {"step": 0, "total_steps": 8, "patches_seen": 0, "host": None, "error": "Traceback\nOSError: disk"}
         write_status(run, state, **numbers, job_id="7_0")
     before = read_status(runs[0])
