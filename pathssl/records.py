@@ -31,8 +31,9 @@ def find_runs(folder: Path) -> list[Path]:
     A run is a folder seed<k> with a config.yaml; deeper ones (W&B writes such files too) do not count.
     """
     folder = Path(folder)
-    if _SEED.fullmatch(folder.absolute().name) and (folder / "config.yaml").is_file():
-        return [folder]
+    for place in (folder, folder.resolve()):  # where a link, or .., leads
+        if _SEED.fullmatch(place.absolute().name) and (place / "config.yaml").is_file():
+            return [place]
     configs = [*folder.glob("seed*/config.yaml"), *folder.glob("*/seed*/config.yaml")]
     runs = [config.parent for config in configs if _SEED.fullmatch(config.parent.name)]
     return sorted(runs, key=lambda run: (natural(arm_of(run)), seed_of(run)))
@@ -41,6 +42,11 @@ def find_runs(folder: Path) -> list[Path]:
 def arm_of(run: Path) -> str:
     """The arm's name, such as `teacher=m0.99`."""
     return Path(run).absolute().parent.name
+
+
+def without_hash(arm: str) -> str:
+    """The arm's name without what identity.arm_name appends where it had to cut or to replace."""
+    return re.sub(r"-[0-9a-f]{8}$", "", arm)
 
 
 def seed_of(run: Path) -> int:

@@ -26,9 +26,10 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
     trained = [cost for cost in to_do if cost.steps]
     found += [_of(f"time a step{label}", group[0].step_s) for label, group in _groups(trained)] if trained else []
     known = [cost for cost in to_do if cost.probe_s]
-    probes = total(cost.probe_s[0].times(cost.probes) for cost in known) if len(known) == len(to_do) else None
+    all_known = len(known) == len(to_do)
+    probes = total(cost.probe_s[0].times(cost.probes) for cost in known) if all_known else None
     count = sum(cost.probes for cost in to_do)
-    source = to_do[0].probe_s[1] if known else "no probe like these was measured here; not counted below"
+    source = known[0].probe_s[1] if all_known else "no probe like these was measured here; not counted below"
     found.append(_row(f"time of {count} probes", probes and probes.mid, probes, "s", source))
     starts = [cost.start_s for cost in to_do if cost.start_s]
     start = total(start for start, _ in starts) if starts else None

@@ -77,9 +77,9 @@ def _metric(key: str) -> dict[str, str]:
 
 def _validated(config: dict[str, Any]) -> str:
     """What the study's report compares first, but on validation images: what is chosen on the test split flatters it."""
-    primary = config.get("report", {}).get("primary") or ""
-    task, protocol = [*primary.split("/"), "", ""][1:3]
-    if task not in config["task"] or protocol not in config["probe"]:
+    primary = (config.get("report") or {}).get("primary") or ""
+    kind, task, protocol = [*primary.split("/"), "", ""][:3]
+    if not primary or (kind == "probe" and not (task in config["task"] and protocol in config["probe"])):
         not_measured = f" {primary} (report.primary) is not measured by these runs." if primary else ""
         raise UserError(
             f"By which metric are arms to be ranked?{not_measured} Name it: --metric probe/synthetic/linear/val/balanced_accuracy. (An "

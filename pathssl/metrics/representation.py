@@ -74,7 +74,8 @@ def apart(features_ND: np.ndarray) -> float:
 
         mean over i != j of (1 - cos(f_i, f_j))
 
-    It describes and has no better end: near 0 the embedding has collapsed, and a larger one need not tell more of tissue.
+    It describes and has no better end: near 0 the embedding has collapsed (features that are exactly 0 count as
+    at right angles), and a larger one need not tell more of tissue.
     """
     features_ND = _unit(_checked(features_ND))
     n, total_D = len(features_ND), features_ND.sum(axis=0)

@@ -1,7 +1,6 @@
 """What the run folders of a study say, read once and held in arrays."""
 
 import math
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,11 +10,9 @@ import yaml
 
 from pathssl import metric_keys, probe_records, records
 from pathssl.errors import UserError
-from pathssl.report import words
 from pathssl.report.leaks import MARK, Overlaps, copies_text, is_of, leaks_text
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where PyYAML has it: several times faster
-_HASH = re.compile(r"-[0-9a-f]{8}$")  # as identity.arm_name appends it
 _NAMED = 8  # studies in a sentence
 _KEPT = ("probe/", "unsupervised/")
 _KEPT_EXACTLY = {"train/loss", "train/patches_per_s", "train/data_wait", "time_s"}
@@ -111,11 +108,10 @@ def read_study(folder: Path) -> Study:
     elif baseline is None and len(arms) > 1:
         notices.append(f"The study names no baseline; arms are compared with its first, {arms[0]}.")
     measured = sorted({key for run in runs for key in run.series if key.startswith(_KEPT)})
-    metrics = [key for key in asked.get("metrics") or [] if key in measured]
-    missing = [key for key in asked.get("metrics") or [] if key not in measured]
-    if missing and measured and "question" in asked:  # what every run of a scale has beside it is nobody's wish
+    metrics, missing = _metrics(asked.get("metrics") or [], measured)
+    if missing and measured and ("question" in asked or set(metrics) <= set(asked["metrics"])):
+        # else they are the scale's, which nobody asked for, and other tasks are probed
         notices.append(f"Asked for, but measured in no run: {', '.join(missing)}.")
-    metrics = metrics or _sensible(measured)
     primary = asked.get("primary")
     if primary in measured:
         metrics = [primary, *(key for key in metrics if key != primary)]
@@ -145,13 +141,12 @@ def read_study(folder: Path) -> Study:
 
 
 def called(baseline: str | None, arms: list[str]) -> str | None:
-    """The arm that a study calls so, though more was typed for all of its arms alike; as it is where there is none.
-
-    Names with characters that no folder should have (`data.path=/slides`) end in a hash, of which a study knows nothing.
-    """
-    shortened = words.distinct_names(arms) if arms else {}
-    found = [arm for arm in arms if baseline in (shortened[arm], _HASH.sub("", shortened[arm]))]
-    return found[0] if baseline not in arms and len(found) == 1 else baseline
+    """The arm that a study calls so, though more was typed for it; as it is where that is none, or several."""
+    if baseline is None or baseline in arms:
+        return baseline
+    wanted = set(baseline.split(","))
+    found = [arm for arm in arms if wanted <= set(records.without_hash(arm).split(","))]
+    return found[0] if len(found) == 1 else baseline
 
 
 def _first_of_each(found: Iterable[Overlaps]) -> dict[str, list[dict]]:
@@ -227,6 +222,13 @@ def _columns(rows: list[dict]) -> dict[str, Series]:
                 xs.append(patches)
                 ys.append(value)
     return {key: Series(np.asarray(xs, float), np.asarray(ys, float)) for key, (xs, ys) in columns.items()}
+
+
+def _metrics(asked: list[str], measured: list[str]) -> tuple[list[str], list[str]]:
+    """What to compare of what is asked for, and what of it no run has; where no probe that is asked for was made, those that were."""
+    found, missing = [key for key in asked if key in measured], [key for key in asked if key not in measured]
+    other_tasks = any(key.startswith("probe/") for key in asked) and not any(key.startswith("probe/") for key in found)
+    return (_sensible(measured) if other_tasks or not found else found), missing
 
 
 def _sensible(measured: list[str]) -> list[str]:

@@ -41,7 +41,8 @@ def write_report(folder: Path) -> Path:
     said = {name: text for name, text in files.items() if text}
     for name, text in {**said, "index.html": page(found, _by_table(said))}.items():
         write_atomic(target / name, text)
-    for name in files.keys() - said.keys():
+    empty = files.keys() - said.keys()
+    for name in empty if found.comparisons else [*empty, "figure.svg", "figure.pdf"]:
         (target / name).unlink(missing_ok=True)
     if found.comparisons:
         write_figure(target, found.study, found.comparisons[0])

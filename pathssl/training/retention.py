@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from pathssl.errors import UserError
-from pathssl.metric_keys import higher_is_better
+from pathssl.metric_keys import descriptive, higher_is_better
 from pathssl.probe_records import read_rows
 
 
@@ -24,6 +24,10 @@ class Retention:
         best: str | None,
         is_probed: Callable[[int], bool] | None = None,
     ):
+        if best is not None and descriptive(best):
+            raise UserError(
+                f"checkpoint.keep_best={best} describes, and neither more nor less of it is better. Name a metric of a probe."
+            )
         self.run, self.best, self.is_probed = Path(run), best, is_probed
         self.scheduled = sorted(scheduled)
         self.regular = set(self.scheduled[::every])
@@ -39,7 +43,8 @@ class Retention:
             known = sorted(key for key in rows[-1] if key.startswith(("probe/", "unsupervised/")))
             raise UserError(f"checkpoint.keep_best={self.best} is none of this run's metrics: {', '.join(known)}.")
         sign = 1 if higher_is_better(self.best) else -1
-        best = max(scores, key=lambda step: (sign * scores[step], -step), default=None)  # of equals, the first
+        trained = [step for step in scores if step > 0]  # step 0 stays anyway, and is no outcome of training
+        best = max(trained, key=lambda step: (sign * scores[step], -step), default=None)  # of equals, the first
         return kept + [step for step in steps if step == best and step not in kept]
 
     def _probed(self, step: int) -> bool:

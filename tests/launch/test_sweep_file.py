@@ -106,6 +106,7 @@ def test_runs_of_several_processes_are_started_by_torchrun(tmp_path):
         (["seed=3"], {}, "Nothing is swept"),
         (["teacher=m0.9,m0.99", "scale=small"], {}, "By which metric"),
         (["teacher=m0.9,m0.99", "task=[]"], {}, "balanced_accuracy .report.primary. is not measured by these runs"),
+        (["teacher=m0.9,m0.99", "report.primary=unsupervised/apart"], {}, "neither more nor less"),
         (["experiment=demo", LOG], {}, "--method random or bayes"),
         (["experiment=demo"], {"method": "random", "stop_after": 5}, "a run is probed 5 times"),
         (["experiment=demo", "teacher=m0.98,m0.98x"], {}, "Available options in 'teacher'"),

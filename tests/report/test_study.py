@@ -29,12 +29,31 @@ def test_the_baseline_is_found_though_more_was_typed_for_all_arms_alike(tmp_path
     assert "The baseline teacher=m0.9 has no run here yet" in study.notices[0]
 
 
-def test_the_baseline_is_found_though_names_end_in_a_hash(tmp_path):
+@pytest.mark.parametrize(
+    "factor", ["augmentation.hed", "schedule.warmup"]
+)  # sorted before and after what all arms share
+def test_the_baseline_is_found_though_names_end_in_a_hash(factor, tmp_path):
     shared = ["data=folder", "data.path=/slides"]  # of which a folder's name may not have the slash
-    arms = {arm_name([*shared, f"schedule.warmup=0.{k}"]): 0.0 for k in (0, 1, 2)}
-    asked = DEMO | {"baseline": "schedule.warmup=0.1"}
+    arms = {arm_name([*shared, f"{factor}=0.{k}"]): 0.0 for k in (0, 1, 2)}
+    asked = DEMO | {"baseline": f"{factor}=0.1"}
     study = read_study(write_study(tmp_path / "demo", arms, seeds=1, report=asked))
-    assert study.baseline == arm_name([*shared, "schedule.warmup=0.1"]) and study.notices == []
+    assert study.baseline == arm_name([*shared, f"{factor}=0.1"]) and study.notices == []
+
+
+def test_the_baseline_is_found_while_it_is_the_only_arm(tmp_path):
+    study = read_study(write_study(tmp_path / "demo", {"model=vits8,teacher=m0.9": 0.0}, seeds=1, report=DEMO))
+    assert study.baseline == "model=vits8,teacher=m0.9" and study.notices == []
+
+
+def test_where_other_tasks_are_probed_than_the_scale_s_metrics_name_those_are_compared(tmp_path):
+    """As in `scale=tiny data=folder task=[folder]`: RankMe, which every run has, is not what such a run is judged by."""
+    of_scale = {"primary": "probe/bach/linear/val/balanced_accuracy"}
+    of_scale["metrics"] = [of_scale["primary"], "unsupervised/rankme"]
+    study = read_study(write_study(tmp_path / "scratch", {"default": 0.0}, seeds=1, report=of_scale))
+    assert study.primary == study.metrics[0] == ACCURACY and study.family == [ACCURACY] and study.notices == []
+    asked = of_scale | {"question": "Does it?"}
+    study = read_study(write_study(tmp_path / "study", {"default": 0.0}, seeds=1, report=asked))
+    assert study.primary == ACCURACY and of_scale["primary"] in " ".join(study.notices)
 
 
 def test_without_an_experiment_file_sensible_metrics_are_chosen_and_the_choice_of_baseline_is_said(tmp_path):

@@ -19,11 +19,16 @@ def test_the_best_by_a_metric_stays_too(tmp_path):
     assert sorted({*keep([0, 10, 20, 30])}) == [0, 10]  # of equals, the first
 
 
-def test_the_best_is_the_lowest_where_less_is_better(tmp_path):
-    for step, odcorr in {0: 0.5, 10: 0.8, 20: 0.3}.items():
+def test_the_best_is_the_lowest_where_less_is_better_and_not_the_one_before_training(tmp_path):
+    for step, odcorr in {0: 0.1, 10: 0.8, 20: 0.3, 30: 0.5}.items():
         append_metrics(tmp_path, {"step": step, "patches_seen": step, "unsupervised/odcorr": odcorr})
-    keep = Retention(tmp_path, {0, 10, 20}, every=100, best="unsupervised/odcorr")
-    assert sorted({*keep([0, 10, 20])}) == [0, 20]
+    keep = Retention(tmp_path, {0, 10, 20, 30}, every=100, best="unsupervised/odcorr")
+    assert sorted({*keep([0, 10, 20, 30])}) == [0, 20]
+
+
+def test_what_has_no_better_end_chooses_nothing(tmp_path):
+    with pytest.raises(UserError, match="keep_best=unsupervised/apart describes"):
+        Retention(tmp_path, {0, 10}, every=1, best="unsupervised/apart")
 
 
 def test_a_metric_that_the_run_does_not_have_is_refused_with_those_it_has(tmp_path):
