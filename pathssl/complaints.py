@@ -11,7 +11,7 @@ import yaml
 
 from pathssl.errors import UserError
 
-_REPORT = ("question", "expectation", "baseline", "primary", "family", "metrics")
+REPORT = ("question", "expectation", "baseline", "primary", "family", "metrics")
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
@@ -51,7 +51,7 @@ def check_options(arguments: Sequence[str]) -> None:
 
 def _check_study(experiment: str) -> None:
     """UserError for a key in the study's files that nothing else has: Hydra takes it, and the arms would be run without it."""
-    known = known_keys(skip=("grid", "experiment")) | {"study", "report"} | {f"report.{key}" for key in _REPORT}
+    known = known_keys(skip=("grid", "experiment")) | {"study", "report"} | {f"report.{key}" for key in REPORT}
     known |= {key.rpartition(".")[0] for key in known}  # what holds a key, where a file puts that into it
     for path in (CONF / "experiment" / f"{experiment}.yaml", *sorted((CONF / "grid" / experiment).glob("*.yaml"))):
         found: set[str] = set()

@@ -4,6 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from pathssl import complaints
 from pathssl.complaints import CONF
 from pathssl.identity import flatten
 from pathssl.run import run
@@ -57,7 +58,8 @@ def test_every_key_of_the_config_is_read_by_a_run(small, more, monkeypatch):
     if more is MASKS:
         small = [override.replace("task.synthetic.", "task.synthetic_nuclei.") for override in small]
     config = recorded([*small, *more])
-    leaves = {leaf for leaf in flatten(config) if not leaf.startswith("report.")}  # which the report reads, not the run
+    assert {*config["report"]} <= {*complaints.REPORT}  # which the report reads, not the run
+    leaves = {leaf for leaf in flatten(config) if not leaf.startswith("report.")}
     run(config, "default")
     unread = {leaf for leaf in leaves - config.read if not leaf.endswith("._target_")}
     assert not unread

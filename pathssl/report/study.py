@@ -103,15 +103,18 @@ def read_study(folder: Path) -> Study:
     notices = []
     baseline = called(asked.get("baseline"), arms)
     if baseline is not None and baseline not in arms:
-        notices.append(f"The baseline {baseline} has no run here yet; arms are compared with {arms[0]} instead.")
-        baseline = None
+        alike = _having(baseline, arms)
+        why = f"may be any of {', '.join(alike)}" if alike else "has no run here yet"
+        notices.append(f"The baseline {baseline} {why}; arms are compared with {(alike or arms)[0]} instead.")
+        baseline = (alike or arms)[0]
     elif baseline is None and len(arms) > 1:
         notices.append(f"The study names no baseline; arms are compared with its first, {arms[0]}.")
     measured = sorted({key for run in runs for key in run.series if key.startswith(_KEPT)})
-    metrics, missing = _metrics(asked.get("metrics") or [], measured)
-    if missing and measured and ("question" in asked or set(metrics) <= set(asked["metrics"])):
+    wanted = [*filter(None, [asked.get("primary")]), *(asked.get("family") or []), *(asked.get("metrics") or [])]
+    metrics, missing = _metrics(asked.get("metrics") or [], measured), [key for key in wanted if key not in measured]
+    if missing and measured and ("question" in asked or set(metrics) <= set(asked.get("metrics") or [])):
         # else they are the scale's, which nobody asked for, and other tasks are probed
-        notices.append(f"Asked for, but measured in no run: {', '.join(missing)}.")
+        notices.append(f"Asked for, but measured in no run: {', '.join(dict.fromkeys(missing))}.")
     primary = asked.get("primary")
     if primary in measured:
         metrics = [primary, *(key for key in metrics if key != primary)]
@@ -144,9 +147,13 @@ def called(baseline: str | None, arms: list[str]) -> str | None:
     """The arm that a study calls so, though more was typed for it; as it is where that is none, or several."""
     if baseline is None or baseline in arms:
         return baseline
-    wanted = set(baseline.split(","))
-    found = [arm for arm in arms if wanted <= set(records.without_hash(arm).split(","))]
+    found = _having(baseline, arms)
     return found[0] if len(found) == 1 else baseline
+
+
+def _having(baseline: str, arms: list[str]) -> list[str]:
+    """The arms for which all was typed that the baseline's name has."""
+    return [arm for arm in arms if {*baseline.split(",")} <= {*records.without_hash(arm).split(",")}]
 
 
 def _first_of_each(found: Iterable[Overlaps]) -> dict[str, list[dict]]:
@@ -224,11 +231,11 @@ def _columns(rows: list[dict]) -> dict[str, Series]:
     return {key: Series(np.asarray(xs, float), np.asarray(ys, float)) for key, (xs, ys) in columns.items()}
 
 
-def _metrics(asked: list[str], measured: list[str]) -> tuple[list[str], list[str]]:
-    """What to compare of what is asked for, and what of it no run has; where no probe that is asked for was made, those that were."""
-    found, missing = [key for key in asked if key in measured], [key for key in asked if key not in measured]
+def _metrics(asked: list[str], measured: list[str]) -> list[str]:
+    """What to compare of what is asked for; where no probe that is asked for was made, those that were."""
+    found = [key for key in asked if key in measured]
     other_tasks = any(key.startswith("probe/") for key in asked) and not any(key.startswith("probe/") for key in found)
-    return (_sensible(measured) if other_tasks or not found else found), missing
+    return _sensible(measured) if other_tasks or not found else found
 
 
 def _sensible(measured: list[str]) -> list[str]:

@@ -68,7 +68,8 @@ def _scatter(comparison: Comparison, wide: Widest, metrics: int, trained: set[st
     """Which arm, by how much, and whose intervals are wrong for it.
 
     With n seeds in each of k arms, a difference to the wide one has a variance of (s_wide^2 + s_rest^2) / n and is given 2 s^2 / n with
-    s^2 = (s_wide^2 + (k - 1) s_rest^2) / k: too little of more than two arms, and right of two.
+    s^2 = (s_wide^2 + (k - 1) s_rest^2) / k: too little of more than two arms, and right of two. Of two arms with unlike numbers of seeds
+    s^2 is nearer to the variance of the one that has more, and the mean of the other one is the more uncertain.
     """
     among = f"{wide.arms} arms and {words.plural(metrics, 'metric')}" if metrics > 1 else f"{wide.arms} arms"
     p = words.probability(min(1.0, wide.p * metrics))
@@ -76,8 +77,12 @@ def _scatter(comparison: Comparison, wide: Widest, metrics: int, trained: set[st
         f"The seeds of {short[wide.arm]} scatter {words.number(wide.ratio, 1)} times as much as those of the other arms "
         f"(standard deviations; p {p} by Cochran's test among {among})"
     )
-    if wide.arms == 2 and comparison.baseline in trained:
-        return f"{said}: its interval is too short, that of the other arm too wide."
+    rows = [row for row in comparison.rows if row.values]
+    if len(rows) == 2 and comparison.baseline in trained:
+        (own,) = [len(row.values) for row in rows if row.arm == wide.arm]
+        (others,) = [len(row.values) for row in rows if row.arm != wide.arm]
+        lean = "" if own == others else f", and that of their difference too {'short' if own < others else 'wide'}"
+        return f"{said}: its interval is too short, that of the other arm too wide{lean}."
     if wide.arm == comparison.baseline:
         return f"{said}: its interval and those of all differences to it are too short, those of the other arms' means too wide."
     differs = any(row.arm == wide.arm and row.difference for row in comparison.rows)
@@ -93,20 +98,22 @@ def _verdicts(comparison: Comparison, wide: str, without: Mapping[str, Estimate]
     if not rows:
         return ""
     test, baseline = " Welch's test, which pools no variance,", short[comparison.baseline]
-    others = [row for row in rows if row.difference.told_apart != without[row.arm].told_apart]
+    open_ = [short[row.arm] for row in rows if without[row.arm].told_apart is None]
+    cannot = f" It cannot be made of {', '.join(open_)}, where seeds are too few or agree exactly." if open_ else ""
+    tested = [row for row in rows if without[row.arm].told_apart is not None]
+    others = [row for row in tested if row.difference.told_apart != without[row.arm].told_apart]
     if others:
         said = "; ".join(
             short[row.arm] + _says(row, without[row.arm], wide in (row.arm, comparison.baseline)) for row in others
         )
-        return (
-            f"{test} says otherwise of {len(others)} of {words.plural(len(rows), 'difference')} to {baseline}: {said}."
-        )
-    told = any(row.difference.told_apart for row in rows)
-    return f"{test} {'tells the same arms' if told else 'tells no arm'} from {baseline}{'' if told else ' either'}."
+        differences = words.plural(len(tested), "difference")
+        return f"{test} says otherwise of {len(others)} of {differences} to {baseline}: {said}.{cannot}"
+    if not tested:
+        return f"{test} cannot be made here: seeds are too few, or agree exactly."
+    told = any(row.difference.told_apart for row in tested)
+    return f"{test} {'tells the same arms' if told else 'tells no arm'} from {baseline}{'' if told else ' either'}.{cannot}"
 
 
 def _says(row: Row, welch: Estimate, wide: bool) -> str:
     doubt = ", so do not build on it" if row.difference.told_apart and wide else ""
-    if welch.told_apart is None:
-        return f", no verdict, for want of seeds{doubt}"
     return f", {'told apart' if welch.told_apart else 'cannot be told apart'} ({p_text(welch)}){doubt}"

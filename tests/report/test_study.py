@@ -26,7 +26,7 @@ def test_the_baseline_is_found_though_more_was_typed_for_all_arms_alike(tmp_path
     assert study.baseline == "batch=b8,teacher=m0.9" and study.notices == []
     arms = {"batch=b8,teacher=m0.9": 0.0, "batch=b16,teacher=m0.9": 0.0}  # which of them is meant is not known
     study = read_study(write_study(tmp_path / "two", arms, seeds=1, report=DEMO))
-    assert "The baseline teacher=m0.9 has no run here yet" in study.notices[0]
+    assert "The baseline teacher=m0.9 may be any of batch=b8,teacher=m0.9, batch=b16,teacher=m0.9;" in study.notices[0]
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,14 @@ def test_the_baseline_is_found_though_names_end_in_a_hash(factor, tmp_path):
 def test_the_baseline_is_found_while_it_is_the_only_arm(tmp_path):
     study = read_study(write_study(tmp_path / "demo", {"model=vits8,teacher=m0.9": 0.0}, seeds=1, report=DEMO))
     assert study.baseline == "model=vits8,teacher=m0.9" and study.notices == []
+
+
+@pytest.mark.parametrize("key", ["primary", "family"])
+def test_a_misspelt_metric_that_the_verdict_should_be_of_is_said(key, tmp_path):
+    misspelt = ACCURACY.replace("synthetic", "sythetic")
+    asked = DEMO | {"question": "Does it?", key: misspelt if key == "primary" else [misspelt]}
+    study = read_study(write_study(tmp_path / "demo", {"teacher=m0.9": 0.0}, seeds=1, report=asked))
+    assert study.primary == ACCURACY and study.notices == [f"Asked for, but measured in no run: {misspelt}."]
 
 
 def test_where_other_tasks_are_probed_than_the_scale_s_metrics_name_those_are_compared(tmp_path):

@@ -132,10 +132,27 @@ def test_random_weights_that_are_not_trained_are_no_arm_that_scatters(tmp_path):
     assert found_in(study_of(tmp_path / "s", arms, config={"b": {"train": {"patches": 0}}}))[0] == {}
 
 
-def test_an_arm_of_one_seed_has_no_verdict_by_welch(tmp_path):
+def test_arms_of_which_welchs_test_cannot_be_made_are_named(tmp_path):
     arms = {"a": around(0.7, ALIKE), "b": around(0.7, ALIKE, 20), "c": around(0.7, ALIKE), "d": [0.7]}
     found = found_in(study_of(tmp_path / "s", arms))[0][ACCURACY]
-    assert found.sentence.endswith("says otherwise of 1 of 3 differences to a: d, no verdict, for want of seeds.")
+    assert found.sentence.endswith(
+        "tells no arm from a either. It cannot be made of d, where seeds are too few or agree exactly."
+    )
+    arms = {"a": [0.7], "b": around(0.7, ALIKE, 20), "c": around(0.7, ALIKE)}
+    assert found_in(study_of(tmp_path / "none", arms))[0][ACCURACY].sentence.endswith(
+        "cannot be made here: seeds are too few, or agree exactly."
+    )
+
+
+@pytest.mark.parametrize(("wide", "rest", "lean"), [(3, 3, "."), (3, 8, " too short."), (8, 3, " too wide.")])
+def test_of_two_arms_the_interval_of_the_difference_leans_with_the_numbers_of_seeds(wide, rest, lean, tmp_path):
+    """By hand: what the difference's variance is, beside what pooling gives it, where one arm has twenty times the standard deviation."""
+    arms = {"a": around(0.5, np.linspace(-0.01, 0.01, rest)), "b": around(0.5, np.linspace(-0.01, 0.01, wide), 20)}
+    ends = found_in(study_of(tmp_path / "s", arms))[0][ACCURACY].sentence.split(" Welch")[0]
+    assert ends.endswith(f"that of the other arm too wide{lean}" if wide == rest else f"that of their difference{lean}")
+    pooled = ((wide - 1) * 400 + (rest - 1)) / (wide + rest - 2) * (1 / wide + 1 / rest)
+    true = 400 / wide + 1 / rest
+    assert true == pytest.approx(pooled) if wide == rest else (true > pooled) == (lean == " too short.")
 
 
 @pytest.mark.parametrize("primary", [ACCURACY, KNN])
