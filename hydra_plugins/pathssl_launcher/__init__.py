@@ -44,12 +44,14 @@ class _Planned(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
         from pathssl.errors import INTERRUPTED, UserError
         from pathssl.launch.grid import check_runs, plain
+        from pathssl.launch.paths import check_paths
 
         jobs = [list(overrides) for overrides in job_overrides]
         try:
             configs = [plain(self._compose_once(self.config, job)) for job in jobs]
             typed, own = self.config.hydra.overrides.task, self.config.hydra.sweeper.params or {}
             check_runs(jobs, configs, list(typed), {str(key) for key in own})
+            check_paths(jobs, configs, self.options)
             self._plan(jobs, configs)
             codes = self._run(jobs, configs)
         except UserError as error:  # of which Hydra would make a traceback
