@@ -63,10 +63,12 @@ class _Planned(Launcher):
         return [self._result(job, code) for job, code in zip(jobs, codes, strict=True)]
 
     def _plan(self, jobs: list[list[str]], configs: list[dict[str, Any]]) -> None:
+        from pathssl.launch.grid import scale_of
         from pathssl.launch.plan import plan_of, where_of
         from pathssl.launch.plan_table import table
 
-        plan = plan_of(jobs, configs, where_of(self.options, configs[0]["train"]), may_guess=False)
+        where, scales = where_of(self.options, configs[0]["train"]), [scale_of(c) for c in self.composed.values()]
+        plan = plan_of(jobs, configs, where, may_guess=False, scales=scales)
         print(table(plan), flush=True)
         plan.refuse_beyond_budget()
 

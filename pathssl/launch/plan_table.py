@@ -14,7 +14,8 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
     to_do = plan.to_do
     done = len(plan.costs) - len(to_do)
     begun = sum(cost.goes_on for cost in to_do)
-    said = [f"{done} more have finished or are under way, and are left alone"] * bool(done) + [
+    said = [f"scale={scale}" for scale in plan.scales]
+    said += [f"{done} more have finished or are under way, and are left alone"] * bool(done) + [
         f"{begun} of them go on"
     ] * bool(begun)
     if not to_do:
@@ -48,12 +49,13 @@ def _sums(plan: Plan) -> list[dict[str, Any]]:
         worked = hours and hours.times(plan.threads * hardware.processes)
         name, source = "core-hours", f"{plural(plan.threads * hardware.processes, 'core')} a run, no GPU"
     together = plan.where.together
+    least = f"at least: {' and '.join(lacking)} not counted; " if (lacking := plan.not_counted()) else ""
     how = f"{min(together, max(1, len(plan.to_do)))} at a time"
     if hardware.name is None:
         how += " at most; waiting for the cluster is not in it"
     return [
-        _row(name, worked and worked.mid, worked, "h", source if worked else unknown),
-        _row("wall time", wall and wall.mid * 3600, wall and wall.times(3600), "s", how if wall else unknown),
+        _row(name, worked and worked.mid, worked, "h", least + source if worked else unknown),
+        _row("wall time", wall and wall.mid * 3600, wall and wall.times(3600), "s", least + how if wall else unknown),
         _disk(plan.to_do, together),
     ]
 
@@ -105,6 +107,7 @@ def table(plan: Plan) -> str:
     lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in cells]
     if plan.max_gpu_hours is not None and not plan.where.hardware.gpu:
         lines.append("These runs use no GPU: budget.max_gpu_hours does not bound them.")
+    lines += filter(None, [plan.for_gpus()])
     return "\n".join(lines)
 
 

@@ -80,14 +80,14 @@ def _plan(options: argparse.Namespace) -> dict[str, Any]:
 
     grid = read_grid(options.overrides)
     jobs = grid.jobs()
-    configs, launchers = zip(*compose_runs(jobs), strict=True)
+    configs, launchers, scales = zip(*compose_runs(jobs), strict=True)
     check_runs(jobs, configs, options.overrides, grid.own)
     check_paths(jobs, configs, launchers[0])
     where = where_of(launchers[0], configs[0]["train"])
     if options.calibrate:
         with redirect_stdout(sys.stderr):  # where progress goes
             calibrate(jobs, configs, where)
-    return answer(plan_of(jobs, configs, where, may_guess=True))
+    return answer(plan_of(jobs, configs, where, may_guess=True, scales=scales))
 
 
 def _add_sweep(add: Callable[..., argparse.ArgumentParser]) -> None:

@@ -16,7 +16,7 @@ LOCAL, CLUSTER = {"parallel": None, "processes": 1}, {"nodes": 1}
 
 def check(*typed, launcher=LOCAL):
     jobs = read_grid([*LINE, *typed]).jobs()
-    check_paths(jobs, [config for config, _ in compose_runs(jobs)], launcher)
+    check_paths(jobs, [config for config, *_ in compose_runs(jobs)], launcher)
 
 
 @pytest.mark.parametrize("door", [(train, "-m"), (pathssl, "plan")])
