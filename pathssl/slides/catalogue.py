@@ -139,7 +139,7 @@ def _case_and_site(stem: str) -> tuple[str, str]:
 def _there(manifest: Path) -> Path:
     if not manifest.is_file():
         raise UserError(
-            f"There is no manifest {manifest}: data.manifest names a CSV or Parquet file that you have written (`index` writes none), or null."
+            f"There is no manifest {manifest}: data.manifest names a CSV or Parquet file that you write (`index` does not), or null."
         )
     return manifest
 
