@@ -110,9 +110,9 @@ class Plan:
             f"{self.max_gpu_hours:g}: name fewer arms or seeds, a smaller train.patches, or a larger budget."
         )
 
-    def not_counted(self) -> list[str]:
-        """What the hours lack, since it is not known of some run."""
-        probes = any(cost.probes and cost.probe_s is None for cost in self.to_do)
+    def not_counted(self, *, beside: bool) -> list[str]:
+        """What the hours lack, since it is not known of some run. beside: with the probes that a run does not wait for."""
+        probes = any(cost.probes and cost.probe_s is None and (beside or not cost.beside) for cost in self.to_do)
         return ["probes"] * probes + ["starting and saving"] * any(cost.start_s is None for cost in self.to_do)
 
     def for_gpus(self) -> str | None:

@@ -49,15 +49,30 @@ def _sums(plan: Plan) -> list[dict[str, Any]]:
         worked = hours and hours.times(plan.threads * hardware.processes)
         name, source = "core-hours", f"{plural(plan.threads * hardware.processes, 'core')} a run, no GPU"
     together = plan.where.together
-    least = f"at least: {' and '.join(lacking)} not counted; " if (lacking := plan.not_counted()) else ""
     how = f"{min(together, max(1, len(plan.to_do)))} at a time"
     if hardware.name is None:
         how += " at most; waiting for the cluster is not in it"
     return [
-        _row(name, worked and worked.mid, worked, "h", least + source if worked else unknown),
-        _row("wall time", wall and wall.mid * 3600, wall and wall.times(3600), "s", least + how if wall else unknown),
+        _row(
+            name,
+            worked and worked.mid,
+            worked,
+            "h",
+            _least(plan.not_counted(beside=True)) + source if worked else unknown,
+        ),
+        _row(
+            "wall time",
+            wall and wall.mid * 3600,
+            wall and wall.times(3600),
+            "s",
+            _least(plan.not_counted(beside=False)) + how if wall else unknown,
+        ),
         _disk(plan.to_do, together),
     ]
+
+
+def _least(lacking: list[str]) -> str:
+    return f"at least: {' and '.join(lacking)} not counted; " if lacking else ""
 
 
 def _disk(to_do: list[Cost], together: int) -> dict[str, Any]:

@@ -202,6 +202,9 @@ def test_hours_without_what_is_not_known_are_at_least_that(probe_s, start_s, sai
     a_run_s = 1000000 // 1024 * 0.5 + 11 * (probe_s or 0) + (start_s or 0)
     assert the("wall time", made)["value"] == pytest.approx(2 * a_run_s) and the("wall time", made)["source"] == said
     assert the("GPU-hours", made)["source"].startswith("at least") == said.startswith("at least")
+    late = planned(probe={"where": "job"})  # whose runs do not wait for them
+    assert the("wall time", late)["source"].startswith("at least") == (start_s is None)
+    assert the("GPU-hours", late)["source"].startswith("at least") == (None in (probe_s, start_s))
 
 
 @pytest.mark.parametrize(
