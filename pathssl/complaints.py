@@ -1,17 +1,24 @@
 """Adds to Hydra's complaint about a misspelt key what may have been meant."""
 
 import difflib
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from pathssl.errors import UserError
 
 REPORT = ("question", "expectation", "baseline", "primary", "family", "metrics")
+_NO_OPTION = (
+    r"[+-]?(\d[\d_]*\.?\d*|\.\d+)(e[+-]?\d+)?|null|true|false"  # what Hydra reads as something else than a name
+)
+_TAKE_A_WORD = ("-c", "--cfg", "-p", "--package", "-i", "--info", "-cp", "--config-path", "-cn", "--config-name")
+_TAKE_A_WORD += ("-cd", "--config-dir", "--experimental-rerun")
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
 
@@ -19,6 +26,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 def explained(arguments: Sequence[str]) -> Iterator[None]:
     """Lets Hydra's own exit through, and prints a suggestion for every override whose key exists nowhere in conf/."""
     try:
+        check_flags(arguments)
         check_options(arguments)
         check_whole(arguments)
         yield
@@ -33,20 +41,51 @@ def explained(arguments: Sequence[str]) -> Iterator[None]:
         raise
 
 
+def check_flags(arguments: Sequence[str]) -> None:
+    """UserError for flags that Hydra does not take together, which it answers with a traceback."""
+    words = {argument.partition("=")[0] for argument in arguments}
+    for short, flag, does in (("-c", "--cfg", "prints the config of one run"), ("-i", "--info", "tells of one run")):
+        if words & {short, flag} and words & {"-m", "--multirun"}:
+            raise UserError(f"{flag} {does}: leave out -m, and name one value of each key.")
+
+
 def check_options(arguments: Sequence[str]) -> None:
-    """UserError for an option that Hydra answers with a traceback (a number) or not at all (an experiment that is not there)."""
-    for argument in arguments:
+    """UserError for what Hydra answers with a traceback (an option that is a number), of its grammar alone (a word without =) or not at all
+    (an experiment that is not there)."""
+    for before, argument in zip(("", *arguments), arguments, strict=False):
+        if not argument.startswith(("-", "~")) and "=" not in argument and before not in _TAKE_A_WORD:
+            raise UserError(_no_override(argument))
         group, _, value = argument.partition("=")
         if not group or not (CONF / group).is_dir():
             continue
-        options = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
         for word in value.split(","):
-            if re.fullmatch(r"[\d.]+", word) or (group == "experiment" and word not in (*options, "null")):
-                near = difflib.get_close_matches(word, options, n=1, cutoff=0.4)
-                did_you = f" Did you mean {near[0]}?" if near else ""
-                raise UserError(f"There is no {group}={word}: choose one of {', '.join(options)}.{did_you}")
-            if group == "experiment" and word != "null":
+            if re.fullmatch(_NO_OPTION, word, re.IGNORECASE) or group == "experiment":
+                _check_option(group, word)
+            if group == "experiment":
                 _check_study(word)
+
+
+def _no_override(word: str) -> str:
+    studies = _options("experiment")
+    near = [Path(word).stem] if Path(word).stem in studies else difflib.get_close_matches(word, studies, n=1)
+    did_you = (
+        f"Did you mean experiment={near[0]}?" if near else "`python train.py --help` lists the groups of settings."
+    )
+    return f"{word} is no override: those are KEY=VALUE, as in model=vits16. {did_you}"
+
+
+def _options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+def _check_option(group: str, word: str, where: str = "") -> None:
+    if word in (options := _options(group)):
+        return
+    near = difflib.get_close_matches(word, options, n=1, cutoff=0.4)
+    did_you = f" Did you mean {near[0]}?" if near else ""
+    if word.lower() == "null":
+        did_you = f" For none leave {group} out."
+    raise UserError(f"{where}There is no {group}={word}: choose one of {', '.join(options)}.{did_you}")
 
 
 def _check_study(experiment: str) -> None:
@@ -55,17 +94,41 @@ def _check_study(experiment: str) -> None:
     known |= {key.rpartition(".")[0] for key in known}  # what holds a key, where a file puts that into it
     for path in (CONF / "experiment" / f"{experiment}.yaml", *sorted((CONF / "grid" / experiment).glob("*.yaml"))):
         found: set[str] = set()
-        _collect(yaml.safe_load(path.read_text()), "", found)
+        content = yaml.safe_load(path.read_text())
+        _check_swept(content, f"{path.resolve()}: ")
+        _collect(content, "", found)
         for key in sorted(found - known):
             near = difflib.get_close_matches(key, sorted(known), n=2, cutoff=0.6)
             did_you = f" Did you mean {' or '.join(near)}?" if near else ""
             raise UserError(f"{path.resolve()}: {key} is not a setting of pathssl.{did_you}")
 
 
+def _check_swept(content: object, where: str) -> None:
+    """UserError for values of hydra.sweeper.params that are one value to Hydra and look like several, or name no option."""
+    for key, values in _params(content).items():
+        if isinstance(values, list):
+            words = ",".join(_typed(value) for value in values)
+            raise UserError(
+                f"{where}hydra.sweeper.params has a list for {key}, which would be the value of one run: write {key}: {words} for a run "
+                f'with each of them (or {key}: "[{words}]", if every run is to have the list).'
+            )
+        if (CONF / str(key)).is_dir():
+            for word in _typed(values).split(","):
+                if re.fullmatch(_NO_OPTION, word.strip(), re.IGNORECASE):
+                    _check_option(key, word.strip(), where)
+
+
+def _typed(value: object) -> str:
+    """As a command line has it."""
+    if isinstance(value, list):
+        return f"[{','.join(map(_typed, value))}]"
+    return value if isinstance(value, str) else json.dumps(value)
+
+
 def check_whole(arguments: Sequence[str]) -> None:
     """UserError for a study without -m that names none of its arms: it would be one run more in the study's folder, of no arm."""
     names = [argument.partition("=")[2] for argument in arguments if argument.startswith("experiment=")]
-    if not names or any(argument.startswith("-") for argument in arguments) or names[-1] == "null":
+    if not names or any(argument.startswith("-") for argument in arguments):
         return
     factors = _swept(names[-1])
     typed = {argument.partition("=")[0].lstrip("+") for argument in arguments}
@@ -78,9 +141,15 @@ def check_whole(arguments: Sequence[str]) -> None:
         )
 
 
-def _swept(experiment: str) -> dict[str, str]:
-    content = yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text())
-    return ((content.get("hydra") or {}).get("sweeper") or {}).get("params") or {}
+def _swept(experiment: str) -> dict[str, Any]:
+    return _params(yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text()))
+
+
+def _params(content: object) -> dict[str, Any]:
+    """hydra.sweeper.params of a study's file."""
+    for key in ("hydra", "sweeper", "params"):
+        content = content.get(key) if isinstance(content, dict) else None
+    return content if isinstance(content, dict) else {}
 
 
 def suggestions(arguments: Sequence[str]) -> list[str]:

@@ -163,13 +163,13 @@ def feature_cache(config: Mapping[str, Any]) -> FeatureCache | None:
 
 def open_index(config: Mapping[str, Any], rescan: bool = True) -> SlideIndex:
     """The index of the configured slides, built where it is not there yet. rescan: see `build_index`."""
-    with _helped(config):
+    with helped(config):
         return build_index(**_of_index(config), rescan=rescan)
 
 
 def survey_slides(config: Mapping[str, Any], part: tuple[int, int]) -> tuple[int, list[tuple[str, str]]]:
     """Looks at a part of the slides, for an index that is built later: see `survey_part`."""
-    with _helped(config):
+    with helped(config):
         return survey_part(**_of_index(config), part=part)
 
 
@@ -196,7 +196,7 @@ def mirrors(config: Mapping[str, Any]) -> SlideCache:
 
 
 @contextmanager
-def _helped(config: Mapping[str, Any]) -> Iterator[None]:
+def helped(config: Mapping[str, Any]) -> Iterator[None]:
     """Adds what the data's option advises to a complaint."""
     help_ = config["data"]["help"]
     try:

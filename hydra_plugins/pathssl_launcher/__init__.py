@@ -44,12 +44,14 @@ class _Planned(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:  # noqa: ARG002
         from pathssl.errors import INTERRUPTED, UserError
         from pathssl.launch.grid import check_runs, plain
+        from pathssl.launch.paths import check_paths
 
         jobs = [list(overrides) for overrides in job_overrides]
         try:
             configs = [plain(self._compose_once(self.config, job)) for job in jobs]
             typed, own = self.config.hydra.overrides.task, self.config.hydra.sweeper.params or {}
             check_runs(jobs, configs, list(typed), {str(key) for key in own})
+            check_paths(jobs, configs, refuse="nodes" not in self.options)
             self._plan(jobs, configs)
             codes = self._run(jobs, configs)
         except UserError as error:  # of which Hydra would make a traceback
@@ -61,10 +63,12 @@ class _Planned(Launcher):
         return [self._result(job, code) for job, code in zip(jobs, codes, strict=True)]
 
     def _plan(self, jobs: list[list[str]], configs: list[dict[str, Any]]) -> None:
+        from pathssl.launch.grid import scale_of
         from pathssl.launch.plan import plan_of, where_of
         from pathssl.launch.plan_table import table
 
-        plan = plan_of(jobs, configs, where_of(self.options, configs[0]["train"]), may_guess=False)
+        where, scales = where_of(self.options, configs[0]["train"]), [scale_of(c) for c in self.composed.values()]
+        plan = plan_of(jobs, configs, where, may_guess=False, scales=scales)
         print(table(plan), flush=True)
         plan.refuse_beyond_budget()
 

@@ -124,13 +124,19 @@ def _chooses_arms(typed: Sequence[str], own: Collection[str]) -> bool:
     return any(o.is_sweep_override() or o.get_key_element() in own for o in parsed)
 
 
-def compose_runs(jobs: Sequence[Sequence[str]]) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
-    """The resolved config of each run, and the settings of its launcher."""
+def compose_runs(jobs: Sequence[Sequence[str]]) -> Iterator[tuple[dict[str, Any], dict[str, Any], str]]:
+    """The resolved config of each run, the settings of its launcher, and its option of `scale`."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         for overrides in jobs:
             with complained(overrides):
                 config = compose("config", list(overrides), return_hydra_config=True)
-                yield plain(config), OmegaConf.to_container(config.hydra.launcher, resolve=True)
+                launcher = OmegaConf.to_container(config.hydra.launcher, resolve=True)
+                yield plain(config), launcher, scale_of(config)
+
+
+def scale_of(config: DictConfig) -> str:
+    """The option of `scale`, of a config with Hydra's part."""
+    return str(config.hydra.runtime.choices["scale"])
 
 
 def plain(config: DictConfig) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from pathssl.launch.ranges import NOTHING, Range, total
 from pathssl.launch.slurm_options import check_options
 from pathssl.launch.status import under_way
 from pathssl.schedules import steps_every
+
+_FOR_GPUS = ("paper", "small")  # of conf/scale
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class Plan:
+    """scales: the options of `scale` that the runs have, each once."""
+
     costs: list[Cost]
     where: Where
     threads: int
     max_gpu_hours: float | None
+    scales: tuple[str, ...] = ()
 
     @property
     def to_do(self) -> list[Cost]:
@@ -105,15 +110,35 @@ class Plan:
             f"{self.max_gpu_hours:g}: name fewer arms or seeds, a smaller train.patches, or a larger budget."
         )
 
+    def not_counted(self, *, beside: bool) -> list[str]:
+        """What the hours lack, since it is not known of some run. beside: with the probes that a run does not wait for."""
+        probes = any(cost.probes and cost.probe_s is None and (beside or not cost.beside) for cost in self.to_do)
+        return ["probes"] * probes + ["starting and saving"] * any(cost.start_s is None for cost in self.to_do)
+
+    def for_gpus(self) -> str | None:
+        """A sentence where runs of a scale for GPUs are to have none."""
+        large = [f"scale={scale}" for scale in self.scales if scale in _FOR_GPUS]
+        if not large or not self.to_do or self.where.hardware.gpu or self.where.hardware.name is None:
+            return None
+        return f"{' and '.join(large)} is meant for GPUs, and these runs would have none: scale=tiny is for CPUs."
+
     def refuse_beyond_budget(self) -> None:
         if (sentence := self.beyond_budget()) is not None:
             raise UserError(f"{sentence} Nothing was started.")
 
 
 def plan_of(
-    jobs: Sequence[Sequence[str]], configs: Sequence[Mapping[str, Any]], where: Where, *, may_guess: bool
+    jobs: Sequence[Sequence[str]],
+    configs: Sequence[Mapping[str, Any]],
+    where: Where,
+    *,
+    may_guess: bool,
+    scales: Iterable[str] = (),
 ) -> Plan:
-    """The plan of runs with these overrides and resolved configs. may_guess: which takes the seconds that importing torch takes."""
+    """The plan of runs with these overrides and resolved configs. may_guess: which takes the seconds that importing torch takes.
+
+    scales: their options of `scale`, where they are known.
+    """
     first = configs[0]
     most = first["budget"]["max_gpu_hours"]
     check_budget(most)
@@ -145,7 +170,7 @@ def plan_of(
         if key not in known:
             known[key] = _unit_costs(config, where.hardware, runs, guess)
         costs.append(_cost(folder, config, known[key], done=folder in alone))
-    return Plan(costs, where, first["train"]["threads"], most)
+    return Plan(costs, where, first["train"]["threads"], most, tuple(sorted({*scales})))
 
 
 def _unit_costs(config: Mapping[str, Any], hardware: Hardware, runs: Sequence[Earlier], may_guess: bool) -> tuple:

@@ -14,7 +14,8 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
     to_do = plan.to_do
     done = len(plan.costs) - len(to_do)
     begun = sum(cost.goes_on for cost in to_do)
-    said = [f"{done} more have finished or are under way, and are left alone"] * bool(done) + [
+    said = [f"scale={scale}" for scale in plan.scales]
+    said += [f"{done} more have finished or are under way, and are left alone"] * bool(done) + [
         f"{begun} of them go on"
     ] * bool(begun)
     if not to_do:
@@ -52,10 +53,26 @@ def _sums(plan: Plan) -> list[dict[str, Any]]:
     if hardware.name is None:
         how += " at most; waiting for the cluster is not in it"
     return [
-        _row(name, worked and worked.mid, worked, "h", source if worked else unknown),
-        _row("wall time", wall and wall.mid * 3600, wall and wall.times(3600), "s", how if wall else unknown),
+        _row(
+            name,
+            worked and worked.mid,
+            worked,
+            "h",
+            _least(plan.not_counted(beside=True)) + source if worked else unknown,
+        ),
+        _row(
+            "wall time",
+            wall and wall.mid * 3600,
+            wall and wall.times(3600),
+            "s",
+            _least(plan.not_counted(beside=False)) + how if wall else unknown,
+        ),
         _disk(plan.to_do, together),
     ]
+
+
+def _least(lacking: list[str]) -> str:
+    return f"at least: {' and '.join(lacking)} not counted; " if lacking else ""
 
 
 def _disk(to_do: list[Cost], together: int) -> dict[str, Any]:
@@ -105,6 +122,7 @@ def table(plan: Plan) -> str:
     lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[3]]).rstrip() for row in cells]
     if plan.max_gpu_hours is not None and not plan.where.hardware.gpu:
         lines.append("These runs use no GPU: budget.max_gpu_hours does not bound them.")
+    lines += filter(None, [plan.for_gpus()])
     return "\n".join(lines)
 
 

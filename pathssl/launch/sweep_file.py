@@ -58,7 +58,7 @@ def _checked(grid: Grid) -> dict[str, Any]:
     for key, values in grid.swept.items():
         others = values[1:] if isinstance(values, list) else [f"{values.high!r}"]
         lines += [[*grid.fixed, *(f"{k}={v}" for k, v in (first | {key: other}).items())] for other in others]
-    (config, _), *_ = compose_runs(lines)
+    (config, *_), *_ = compose_runs(lines)
     return config
 
 

@@ -74,18 +74,20 @@ def _add_plan(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _plan(options: argparse.Namespace) -> dict[str, Any]:
     from pathssl.launch.calibrate import calibrate
     from pathssl.launch.grid import check_runs, compose_runs, read_grid
+    from pathssl.launch.paths import check_paths
     from pathssl.launch.plan import plan_of, where_of
     from pathssl.launch.plan_table import answer
 
     grid = read_grid(options.overrides)
     jobs = grid.jobs()
-    configs, launchers = zip(*compose_runs(jobs), strict=True)
+    configs, launchers, scales = zip(*compose_runs(jobs), strict=True)
     check_runs(jobs, configs, options.overrides, grid.own)
+    check_paths(jobs, configs, refuse=options.calibrate and "nodes" not in launchers[0])
     where = where_of(launchers[0], configs[0]["train"])
     if options.calibrate:
         with redirect_stdout(sys.stderr):  # where progress goes
             calibrate(jobs, configs, where)
-    return answer(plan_of(jobs, configs, where, may_guess=True))
+    return answer(plan_of(jobs, configs, where, may_guess=True, scales=scales))
 
 
 def _add_sweep(add: Callable[..., argparse.ArgumentParser]) -> None:

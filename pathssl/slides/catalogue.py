@@ -138,7 +138,9 @@ def _case_and_site(stem: str) -> tuple[str, str]:
 
 def _there(manifest: Path) -> Path:
     if not manifest.is_file():
-        raise UserError(f"There is no manifest {manifest}: data.manifest names a CSV or Parquet file, or null.")
+        raise UserError(
+            f"There is no manifest {manifest}: data.manifest names a CSV or Parquet file that you write (`index` does not), or null."
+        )
     return manifest
 
 

@@ -18,7 +18,7 @@ def refuse(*typed, output_dir):
     line = ["experiment=demo", f"output_dir={output_dir}", *typed]
     grid = read_grid(line)
     jobs = grid.jobs()
-    configs = [config for config, _ in compose_runs(jobs)]
+    configs = [config for config, *_ in compose_runs(jobs)]
     check_runs(jobs, configs, line, grid.own)
 
 
@@ -57,7 +57,7 @@ def test_a_baseline_that_ran_before_is_one(tmp_path):
 def a_finished_run(root, line, **changes) -> Path:
     """The first of the `-m` line's, with these train settings."""
     jobs = read_grid(line).jobs()
-    (config, _), *_ = compose_runs(jobs[:1])
+    (config, *_), *_ = compose_runs(jobs[:1])
     run = root / run_folder(config, arm_name(jobs[0]))
     run.mkdir(parents=True)
     (run / "config.yaml").write_text(yaml.safe_dump(config | {"train": config["train"] | changes}))

@@ -16,6 +16,7 @@ from pathssl.launch.earlier import Hardware
 from pathssl.launch.grid import compose_runs
 from pathssl.launch.plan import Where, plan_of
 from pathssl.launch.plan_table import answer, rows, table
+from pathssl.launch.ranges import Range
 from pathssl.probe_records import write_probe
 from pathssl.records import append_metrics, find_runs, read_status, write_status
 
@@ -26,7 +27,7 @@ LINE = ["model=vits16", "data=folder", "data.path=/slides", "scale=small", "trai
 
 @pytest.fixture(scope="module")
 def config():
-    ((config, _),) = compose_runs([LINE])
+    ((config, *_),) = compose_runs([LINE])
     return config
 
 
@@ -182,6 +183,55 @@ def test_without_a_measurement_there_is_a_guess_that_is_called_one_and_a_budget_
     assert the("disk", made)["source"].endswith("a guess: parameters of the encoders and of Adam, without the heads")
     with pytest.raises(UserError, match="Nothing was started"):
         planned(most=1e-6).refuse_beyond_budget()
+
+
+@pytest.mark.parametrize(
+    ("probe_s", "start_s", "said"),
+    [
+        (None, None, "at least: probes and starting and saving not counted; 2 at a time"),
+        (20.0, None, "at least: starting and saving not counted; 2 at a time"),
+        (None, 30.0, "at least: probes not counted; 2 at a time"),
+        (20.0, 30.0, "2 at a time"),
+    ],
+)
+def test_hours_without_what_is_not_known_are_at_least_that(probe_s, start_s, said, planned, monkeypatch):
+    for name, seconds in (("step", 0.5), ("probe", probe_s), ("start", start_s)):
+        known = seconds and (Range(seconds, seconds, seconds), "measured")
+        monkeypatch.setattr(earlier, f"seconds_a_{name}", lambda *_, known=known: known)
+    made = planned()
+    a_run_s = 1000000 // 1024 * 0.5 + 11 * (probe_s or 0) + (start_s or 0)
+    assert the("wall time", made)["value"] == pytest.approx(2 * a_run_s) and the("wall time", made)["source"] == said
+    assert the("GPU-hours", made)["source"].startswith("at least") == said.startswith("at least")
+    late = planned(probe={"where": "job"})  # whose runs do not wait for them
+    assert the("wall time", late)["source"].startswith("at least") == (start_s is None)
+    assert the("GPU-hours", late)["source"].startswith("at least") == (None in (probe_s, start_s))
+
+
+@pytest.mark.parametrize(
+    ("scales", "hardware", "said"),
+    [
+        (
+            ["paper", "paper"],
+            Hardware("a CPU", False, 1),
+            "scale=paper is meant for GPUs, and these runs would have none",
+        ),
+        (["tiny"], Hardware("a CPU", False, 1), None),
+        (["paper"], H100, None),
+        (["paper"], Hardware(None, False, 1), None),  # a cluster
+    ],
+)
+def test_a_plan_says_its_scale_and_which_one_is_for_cpus(scales, hardware, said, config, tmp_path):
+    ours = config | {"output_dir": str(tmp_path)}
+    made = plan_of([LINE], [ours], Where(hardware, 1), may_guess=False, scales=scales)
+    assert the("runs", made)["source"] == f"scale={scales[0]}"
+    assert table(made).count("scale=tiny is for CPUs") == (said is not None) and (said or "") in table(made)
+
+
+@pytest.mark.parametrize(("line", "scale"), [([], "tiny"), (["data=folder", "data.path=."], "small")])
+def test_the_scale_is_said_where_none_was_named(line, scale, tmp_path):
+    done = pathssl("plan", *line, "hydra/launcher=local", "train.device=cpu", cwd=tmp_path)
+    assert done.returncode == 0 and f"scale={scale}" in done.stdout.splitlines()[1], done.stderr
+    assert ("scale=tiny is for CPUs" in done.stdout) == (scale == "small")
 
 
 def test_runs_are_dealt_out_to_whoever_is_free():
