@@ -285,19 +285,3 @@ def why_no_interval(comparison: Comparison, row: Row | None = None) -> str:
     if comparison.spread.df == 0:
         return "one seed in each arm gives no interval"
     return "the seeds agree exactly, which gives no interval"
-
-
-def gain_sentence(comparison: Comparison) -> str | None:
-    """What training did over each run's own step 0, over all runs; None where step 0 was not probed."""
-    gains, digits = comparison.gains, comparison.digits
-    if not gains:
-        return None
-    name = words.full_title(comparison.key)
-    if len(gains) == 1:
-        return f"Training moved {name} by {words.signed(gains[0], digits)} from its value at step 0."
-    below = sum(gain < 0 for gain in gains)
-    negative = f"{below} of them fell below" if below else "none fell below"
-    return (
-        f"Training moved {name} by {words.signed(float(np.mean(gains)), digits)} on average over {len(gains)} runs "
-        f"(from {words.signed(min(gains), digits)} to {words.signed(max(gains), digits)}; {negative} its own step 0)."
-    )

@@ -8,6 +8,7 @@ from pathssl.metric_keys import NULLS
 from pathssl.report import words
 from pathssl.report.comparison import Comparison, Reading, Row, Verdict, effect_size, minimum_detectable
 from pathssl.report.coverage import Account
+from pathssl.report.gain import unlearned, unsaid
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable
 from pathssl.report.statistics import Estimate, pooled_spread
@@ -153,8 +154,11 @@ def markdown(
         lines += [f"**{plain(words.title(key))}** ({plain(words.context(key))}){_some_mark(study, key)}:", ""]
         lines += [f"- {plain(verdict.sentence)}" for verdict in answers if verdict.key == key]
         lines += [f"- {plain(unequal[key].sentence)}"] if key in unequal else []
-    lines += [f"- {plain(gain)}"] if gain else []
+    warnings = unlearned(study, reading, comparisons, nulls)
+    told = unsaid(gain, warnings)
+    lines += [f"- {plain(told)}"] if told else []
     lines += [
+        *(f"\n> {plain(warning)}" for warning in warnings),
         "",
         f"{state_counts(study)}. {reading.sentence}",
         *(f"\n> {plain(notice)}" for notice in study.notices),

@@ -19,6 +19,7 @@ from pathssl.report.comparison import (
 )
 from pathssl.report.curves import curves
 from pathssl.report.findings import Findings
+from pathssl.report.gain import unsaid
 from pathssl.report.heatmap import heat_view
 from pathssl.report.labelfree import label_free_view
 from pathssl.report.leaks import MARK
@@ -46,7 +47,8 @@ def page(found: Findings, files: Sequence[str]) -> str:
         answered=[_answers(one, answers, styles) for one in comparisons if one.key in study.family],
         family=sum(answer.outcome != "open" for answer in answers) or len(answers),
         unequal=found.unequal,
-        gain=found.gain,
+        gain=unsaid(found.gain, found.unlearned),
+        unlearned=found.unlearned,
         level=f"{100 * LEVEL:.0f} %",
         reach=reach(comparisons[0]) if comparisons else None,
         headline=headline(study, answers),
