@@ -161,13 +161,13 @@ def cases_csv(study: Study, tables: Sequence[CaseTable]) -> str:
 
 def case_sheets(study: Study, tables: Sequence[CaseTable]) -> list[Sheet]:
     """The page's tables for Markdown and LaTeX."""
-    sheets = []
+    sheets, names = [], words.distinct_names(study.arms)
     for table in tables:
         marked = mark(study, table.key)
-        title = f"{words.full_title(table.key)}, minus {table.baseline}{f' — {marked}' if marked else ''}"
+        title = f"{words.full_title(table.key)}, minus {names[table.baseline]}{f' — {marked}' if marked else ''}"
         rows = [
             [
-                _marked(study, table.key, row.arm),
+                f"{names[row.arm]}{f' — {MARK}' if leaked(study, table.key, row.arm) else ''}",
                 row.holds,
                 *(_text(one, table.digits) for one in (row.seeds, row.cases)),
             ]
@@ -177,7 +177,3 @@ def case_sheets(study: Study, tables: Sequence[CaseTable]) -> list[Sheet]:
         head = ["arm", "holds for", "over seeds", f"over {table.unit}s"]
         sheets.append(Sheet(title, head, rows, 2, [f"{of}. Intervals are 95 %.", *table.sentences]))
     return sheets
-
-
-def _marked(study: Study, key: str, arm: str) -> str:
-    return f"{arm} — {MARK}" if leaked(study, key, arm) else arm

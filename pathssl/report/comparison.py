@@ -188,18 +188,19 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
 
 def _verdict(comparison: Comparison, row: Row) -> Verdict:
     found, digits = row.difference, comparison.digits
+    names = words.distinct_names([one.arm for one in comparison.rows])
     if found.told_apart is None:
         outcome, ending = "open", f"{why_no_interval(comparison, row)}, so no verdict"
     elif found.told_apart:
         outcome = "higher" if found.value > 0 else "lower"
-        ending = f"{row.arm} is {outcome}"
+        ending = f"{names[row.arm]} is {outcome}"
     elif found.family > 1 and not found.low <= 0 <= found.high:
         outcome, ending = "same", f"cannot be told apart among {found.family} differences"
     else:
         outcome, ending = "same", "cannot be told apart"
     basis = f" ({basis_of(comparison)}; {p_text(found)})" if found.low is not None else ""
     numbers = words.change(found, digits)
-    sentence = f"{row.arm} − {comparison.baseline}: {numbers}{basis}: {ending}"
+    sentence = f"{names[row.arm]} − {names[comparison.baseline]}: {numbers}{basis}: {ending}"
     return Verdict(comparison.key, row.arm, comparison.baseline, found, outcome, ending, sentence)
 
 

@@ -167,11 +167,14 @@ def compute_csv(study: Study, found: EqualCompute | None) -> str:
 
 def compute_sheets(study: Study, found: EqualCompute | None) -> list[Sheet]:
     """A table for each metric; below the last one, what the columns say together."""
-    sheets = []
+    sheets, names = [], words.distinct_names(study.arms)
     for one in found.last if found else ():
-        head = [f"arm minus {one.baseline}", found.reading, *(budget.title for budget in found.budgets)]
+        head = [f"arm minus {names[one.baseline]}", found.reading, *(budget.title for budget in found.budgets)]
         rows = [
-            [f"{arm}{f' — {MARK}' if leaked(study, one.key, arm) else ''}", *(_text(cell, one.digits) for cell in of)]
+            [
+                f"{names[arm]}{f' — {MARK}' if leaked(study, one.key, arm) else ''}",
+                *(_text(cell, one.digits) for cell in of),
+            ]
             for arm, of in found.cells(one.key)
         ]
         marked = mark(study, one.key)

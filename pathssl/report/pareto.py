@@ -199,10 +199,11 @@ def pareto_sheets(study: Study, found: Pareto | None) -> list[Sheet]:
         return []
     marked = mark(study, found.key)
     title = f"{words.full_title(found.key)}{f' — {marked}' if marked else ''}"
+    names = words.distinct_names(study.arms)
     head = ["arm", "value", *(part for front in found.known for part in (front.unit, "on the front"))]
     rows = [
         [
-            f"{arm}{f' — {MARK}' if leaked(study, found.key, arm) else ''}",
+            f"{names[arm]}{f' — {MARK}' if leaked(study, found.key, arm) else ''}",
             value,
             *(part for cell in of for part in ((cell[0], ON_FRONT[cell[2]]) if cell else ("—", "—"))),
         ]
