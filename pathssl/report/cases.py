@@ -17,7 +17,7 @@ from pathssl.report.svg import axis
 
 QUESTIONS = (
     "Over seeds: would the difference stay if the arms were trained again with other seeds, and tested on the same cases? (Student's t; "
-    "told apart as in the answer above.)",
+    "told apart as in the answer above, and of a metric that it does not name by the interval alone.)",
     "Over cases: would it stay if these very networks were tested on other patients of the same kind? (Paired bootstrap: whole cases "
     "drawn again from the stored predictions, the same draws for both arms, seeds averaged; middle 95 % of the draws, each difference by "
     "itself.)",
@@ -137,7 +137,8 @@ def case_views(tables: Sequence[CaseTable], styles: Mapping[str, int]) -> list[d
             }
             for row in table.rows
         ]
-        views.append({"table": table, "rows": rows, "ruler": charts.ruler(scale)})
+        lower = any(row.cases and row.cases.low is not None for row in table.rows)
+        views.append({"table": table, "rows": rows, "ruler": charts.ruler(scale), "lower": lower})
     return views
 
 

@@ -124,6 +124,11 @@ def _front(study: Study, reading: Reading, comparison: Comparison, kind: str) ->
     sentence = _sentence(study, points, beaten_by, unit)
     if loaded := costs.why_no_budget(runs, kind):
         sentence += f" But {unit} are no measure of the arms here: {loaded}."
+    elif kind == costs.HOURS and _equal_flops(study, reading, comparison):
+        sentence += (
+            f" But all arms cost equal FLOPs: a difference in {unit} is of what these leave out (reading, views, losses) or of how busy "
+            "the machine was, and need not be a cost of the setting."
+        )
     measure = words.full_title(comparison.key)
     on_front = {arm for arm, found in beaten_by.items() if not found}
     chart = scatter_chart(
@@ -138,6 +143,11 @@ def _front(study: Study, reading: Reading, comparison: Comparison, kind: str) ->
         ),
     )
     return Front(kind, unit, points, beaten_by, sentence, chart, None)
+
+
+def _equal_flops(study: Study, reading: Reading, comparison: Comparison) -> bool:
+    known = costs.why_unknown([run for run in reading.runs if not run.untrained], costs.FLOPS) is None
+    return known and len({point.cost for point in _points(study, reading, comparison, costs.FLOPS)}) == 1
 
 
 def _points(study: Study, reading: Reading, comparison: Comparison, kind: str) -> list[Point]:

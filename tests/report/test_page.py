@@ -175,18 +175,15 @@ def test_csv_markdown_and_page_give_the_same_numbers(demo, page):
     assert float(row["last"]) == pytest.approx(sum(last[2:]) / 2)
 
 
-def test_markdown_and_latex_name_arms_as_the_page_does_and_say_once_what_all_share(tmp_path):
-    arms = {f"teacher=m0.{k},model=s": 0.01 * k for k in (9, 99)}
-    folder = write_study(tmp_path / "demo", arms, report=DEMO | {"baseline": "teacher=m0.9,model=s"}, pictures=False)
-    for run in records.find_runs(folder):
-        records.write_compute(run, flops_per_patch=records.seed_of(run) + 7, processes=1)
-    report = write_report(folder).parent
-    lines = [line for line in (report / "report.md").read_text().splitlines() if "model=s" in line]
-    assert lines == ["All arms share model=s: their names here leave it out, and those in CSV files keep it."]
-    for path in report.glob("*.tex"):
-        text = path.read_text()
-        assert "teacher=m0.99" in text and "model=s" not in re.sub("(?m)^% All arms share model=s: .*$", "", text)
-    assert {row["arm"] for row in csv.DictReader((report / "arms.csv").open())} == set(arms)
+@pytest.mark.parametrize("family", [[ACCURACY], [ACCURACY, "unsupervised/rankme"]])
+def test_only_differences_with_a_verdict_are_in_colour(tmp_path, family):
+    arms = {"teacher=m0.9": 0.0, "teacher=m0.99": 0.3}  # told apart in every metric but ODCorr
+    path = write_report(write_study(tmp_path / "demo", arms, report=DEMO | {"family": family}, seeds=3, pictures=False))
+    told = {row["metric"] for row in csv.DictReader((path.parent / "arms.csv").open()) if row["told_apart"] == "True"}
+    assert {ACCURACY, "unsupervised/rankme"} <= told
+    tables = re.findall(r'<table class="arms.*?</table>', path.read_text(), re.S)
+    coloured = {re.search("<code>(.*?)</code>", table)[1] for table in tables if 'class="n told"' in table}
+    assert coloured == set(family)
 
 
 def test_a_picture_that_all_arms_share_stands_once(page):
