@@ -79,7 +79,7 @@ def equal_compute(study: Study, reading: Reading, comparisons: list[Comparison])
 
 def _budget(study: Study, reading: Reading, kind: str, last: list[Comparison], where: str) -> Budget:
     runs = [run for run in reading.runs if not run.untrained]
-    why_not = costs.why_unknown(runs, kind) or costs.why_no_budget(runs, kind)
+    why_not = costs.why_unknown(runs, kind) or costs.why_no_budget(runs, kind, words.distinct_names(study.arms))
     if why_not:
         return Budget(kind, _TITLES[kind], None, "", why_not, [], f"{_TITLES[kind]}: not to be had, for {why_not}.")
     totals = [float(np.nanmax(costs.spent(run, kind, np.asarray(run.probed)), initial=0.0)) for run in runs]

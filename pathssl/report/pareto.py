@@ -122,7 +122,7 @@ def _front(study: Study, reading: Reading, comparison: Comparison, kind: str) ->
         )
         return Front(kind, unit, points, beaten_by, sentence, None, None)
     sentence = _sentence(study, points, beaten_by, unit)
-    if loaded := costs.why_no_budget(runs, kind):
+    if loaded := costs.why_no_budget(runs, kind, words.distinct_names(study.arms)):
         sentence += f" But {unit} are no measure of the arms here: {loaded}."
     elif kind == costs.HOURS and _equal_flops(study, reading, comparison):
         sentence += (
