@@ -56,8 +56,8 @@ def why_no_budget(runs: Sequence[Run], kind: str, names: Mapping[str, str]) -> s
         each = [clock.values[-1] / clock.patches[-1] for clock in clocks if len(clock.values) and clock.patches[-1] > 0]
         if each and max(each) > _UNLIKE * min(each):
             return (
-                f"runs of {names[arm]}, which do equal work, took times up to {max(each) / min(each):.1f} to 1: how busy the machine was, or "
-                "which one it was, is in the hours"
+                f"runs of {names[arm]}, which do equal work, took times up to {max(each) / min(each):.1f} to 1: how busy the machine was, "
+                "or which one it was, is in the hours"
             )
     return None
 
