@@ -17,7 +17,7 @@ from pathssl.report.svg import axis
 
 QUESTIONS = (
     "Over seeds: would the difference stay if the arms were trained again with other seeds, and tested on the same cases? (Student's t; "
-    "told apart as in the answer above.)",
+    "told apart as in the answer above, and of a metric that it does not name by the interval alone.)",
     "Over cases: would it stay if these very networks were tested on other patients of the same kind? (Paired bootstrap: whole cases "
     "drawn again from the stored predictions, the same draws for both arms, seeds averaged; middle 95 % of the draws, each difference by "
     "itself.)",
@@ -137,7 +137,8 @@ def case_views(tables: Sequence[CaseTable], styles: Mapping[str, int]) -> list[d
             }
             for row in table.rows
         ]
-        views.append({"table": table, "rows": rows, "ruler": charts.ruler(scale)})
+        lower = any(row.cases and row.cases.low is not None for row in table.rows)
+        views.append({"table": table, "rows": rows, "ruler": charts.ruler(scale), "lower": lower})
     return views
 
 
@@ -161,13 +162,13 @@ def cases_csv(study: Study, tables: Sequence[CaseTable]) -> str:
 
 def case_sheets(study: Study, tables: Sequence[CaseTable]) -> list[Sheet]:
     """The page's tables for Markdown and LaTeX."""
-    sheets = []
+    sheets, names = [], words.distinct_names(study.arms)
     for table in tables:
         marked = mark(study, table.key)
-        title = f"{words.full_title(table.key)}, minus {table.baseline}{f' — {marked}' if marked else ''}"
+        title = f"{words.full_title(table.key)}, minus {names[table.baseline]}{f' — {marked}' if marked else ''}"
         rows = [
             [
-                _marked(study, table.key, row.arm),
+                f"{names[row.arm]}{f' — {MARK}' if leaked(study, table.key, row.arm) else ''}",
                 row.holds,
                 *(_text(one, table.digits) for one in (row.seeds, row.cases)),
             ]
@@ -177,7 +178,3 @@ def case_sheets(study: Study, tables: Sequence[CaseTable]) -> list[Sheet]:
         head = ["arm", "holds for", "over seeds", f"over {table.unit}s"]
         sheets.append(Sheet(title, head, rows, 2, [f"{of}. Intervals are 95 %.", *table.sentences]))
     return sheets
-
-
-def _marked(study: Study, key: str, arm: str) -> str:
-    return f"{arm} — {MARK}" if leaked(study, key, arm) else arm

@@ -188,18 +188,19 @@ def verdicts(comparison: Comparison) -> list[Verdict]:
 
 def _verdict(comparison: Comparison, row: Row) -> Verdict:
     found, digits = row.difference, comparison.digits
+    names = words.distinct_names([one.arm for one in comparison.rows])
     if found.told_apart is None:
         outcome, ending = "open", f"{why_no_interval(comparison, row)}, so no verdict"
     elif found.told_apart:
         outcome = "higher" if found.value > 0 else "lower"
-        ending = f"{row.arm} is {outcome}"
+        ending = f"{names[row.arm]} is {outcome}"
     elif found.family > 1 and not found.low <= 0 <= found.high:
         outcome, ending = "same", f"cannot be told apart among {found.family} differences"
     else:
         outcome, ending = "same", "cannot be told apart"
     basis = f" ({basis_of(comparison)}; {p_text(found)})" if found.low is not None else ""
     numbers = words.change(found, digits)
-    sentence = f"{row.arm} − {comparison.baseline}: {numbers}{basis}: {ending}"
+    sentence = f"{names[row.arm]} − {names[comparison.baseline]}: {numbers}{basis}: {ending}"
     return Verdict(comparison.key, row.arm, comparison.baseline, found, outcome, ending, sentence)
 
 
@@ -285,19 +286,3 @@ def why_no_interval(comparison: Comparison, row: Row | None = None) -> str:
     if comparison.spread.df == 0:
         return "one seed in each arm gives no interval"
     return "the seeds agree exactly, which gives no interval"
-
-
-def gain_sentence(comparison: Comparison) -> str | None:
-    """What training did over each run's own step 0, over all runs; None where step 0 was not probed."""
-    gains, digits = comparison.gains, comparison.digits
-    if not gains:
-        return None
-    name = words.full_title(comparison.key)
-    if len(gains) == 1:
-        return f"Training moved {name} by {words.signed(gains[0], digits)} from its value at step 0."
-    below = sum(gain < 0 for gain in gains)
-    negative = f"{below} of them fell below" if below else "none fell below"
-    return (
-        f"Training moved {name} by {words.signed(float(np.mean(gains)), digits)} on average over {len(gains)} runs "
-        f"(from {words.signed(min(gains), digits)} to {words.signed(max(gains), digits)}; {negative} its own step 0)."
-    )

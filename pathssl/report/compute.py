@@ -79,7 +79,7 @@ def equal_compute(study: Study, reading: Reading, comparisons: list[Comparison])
 
 def _budget(study: Study, reading: Reading, kind: str, last: list[Comparison], where: str) -> Budget:
     runs = [run for run in reading.runs if not run.untrained]
-    why_not = costs.why_unknown(runs, kind) or costs.why_no_budget(runs, kind)
+    why_not = costs.why_unknown(runs, kind) or costs.why_no_budget(runs, kind, words.distinct_names(study.arms))
     if why_not:
         return Budget(kind, _TITLES[kind], None, "", why_not, [], f"{_TITLES[kind]}: not to be had, for {why_not}.")
     totals = [float(np.nanmax(costs.spent(run, kind, np.asarray(run.probed)), initial=0.0)) for run in runs]
@@ -167,11 +167,14 @@ def compute_csv(study: Study, found: EqualCompute | None) -> str:
 
 def compute_sheets(study: Study, found: EqualCompute | None) -> list[Sheet]:
     """A table for each metric; below the last one, what the columns say together."""
-    sheets = []
+    sheets, names = [], words.distinct_names(study.arms)
     for one in found.last if found else ():
-        head = [f"arm minus {one.baseline}", found.reading, *(budget.title for budget in found.budgets)]
+        head = [f"arm minus {names[one.baseline]}", found.reading, *(budget.title for budget in found.budgets)]
         rows = [
-            [f"{arm}{f' — {MARK}' if leaked(study, one.key, arm) else ''}", *(_text(cell, one.digits) for cell in of)]
+            [
+                f"{names[arm]}{f' — {MARK}' if leaked(study, one.key, arm) else ''}",
+                *(_text(cell, one.digits) for cell in of),
+            ]
             for arm, of in found.cells(one.key)
         ]
         marked = mark(study, one.key)

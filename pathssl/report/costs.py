@@ -1,6 +1,6 @@
 """What a run had cost by each of its checkpoints: in patches seen, device-hours and floating-point operations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -44,7 +44,7 @@ def why_unknown(runs: Sequence[Run], kind: str) -> str | None:
     return f"the clock (time_s) of {_some(lacking)} goes back" if lacking else None
 
 
-def why_no_budget(runs: Sequence[Run], kind: str) -> str | None:
+def why_no_budget(runs: Sequence[Run], kind: str, names: Mapping[str, str]) -> str | None:
     """The reason why arms cannot be compared at an equal cost of this kind, though it is known; None where they can.
 
     Runs of one arm do equal work: where their hours are unlike, something else is in them.
@@ -56,8 +56,8 @@ def why_no_budget(runs: Sequence[Run], kind: str) -> str | None:
         each = [clock.values[-1] / clock.patches[-1] for clock in clocks if len(clock.values) and clock.patches[-1] > 0]
         if each and max(each) > _UNLIKE * min(each):
             return (
-                f"runs of {arm}, which do equal work, took times up to {max(each) / min(each):.1f} to 1: how busy the machine was, or "
-                "which one it was, is in the hours"
+                f"runs of {names[arm]}, which do equal work, took times up to {max(each) / min(each):.1f} to 1: how busy the machine was, "
+                "or which one it was, is in the hours"
             )
     return None
 

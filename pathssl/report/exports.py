@@ -8,6 +8,7 @@ from pathssl.metric_keys import NULLS
 from pathssl.report import words
 from pathssl.report.comparison import Comparison, Reading, Row, Verdict, effect_size, minimum_detectable
 from pathssl.report.coverage import Account
+from pathssl.report.gain import unlearned, unsaid
 from pathssl.report.leaks import MARK
 from pathssl.report.nulls import NullTable
 from pathssl.report.statistics import Estimate, pooled_spread
@@ -149,12 +150,17 @@ def markdown(
     lines = [f"# {plain(study.name)}", ""]
     if study.question:
         lines += [plain(study.question), ""]
+    if shared := words.all_share(study.arms):
+        lines += [plain(shared), ""]
     for key in study.family:
         lines += [f"**{plain(words.title(key))}** ({plain(words.context(key))}){_some_mark(study, key)}:", ""]
         lines += [f"- {plain(verdict.sentence)}" for verdict in answers if verdict.key == key]
         lines += [f"- {plain(unequal[key].sentence)}"] if key in unequal else []
-    lines += [f"- {plain(gain)}"] if gain else []
+    warnings = unlearned(study, reading, comparisons, nulls)
+    told = unsaid(gain, warnings)
+    lines += [f"- {plain(told)}"] if told else []
     lines += [
+        *(f"\n> {plain(warning)}" for warning in warnings),
         "",
         f"{state_counts(study)}. {reading.sentence}",
         *(f"\n> {plain(notice)}" for notice in study.notices),
@@ -173,11 +179,11 @@ def markdown(
 
 def arm_cells(study: Study, comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     """(head, rows) of a metric's table, as texts."""
-    digits = comparison.digits
-    head = ["arm", "seeds", "last checkpoint", "step 0", "gain", f"difference to {comparison.baseline}", "in sd"]
+    digits, names = comparison.digits, words.distinct_names(study.arms)
+    head = ["arm", "seeds", "last checkpoint", "step 0", "gain", f"difference to {names[comparison.baseline]}", "in sd"]
     rows = [
         [
-            f"{row.arm}{marked(study, comparison.key, row.arm)}",
+            f"{names[row.arm]}{marked(study, comparison.key, row.arm)}",
             str(len(row.values)),
             words.interval(row.last, digits) if row.last else "—",
             words.number(row.step0, digits) if row.step0 is not None else "—",
@@ -203,6 +209,7 @@ def _some_mark(study: Study, key: str) -> str:
 
 def _nulls(study: Study, tables: list[NullTable]) -> list[str]:
     lines = ["## Beside what has learned nothing", "", "Intervals are 95 %, over cases.", ""] if tables else []
+    names = words.distinct_names(study.arms)
     for table in tables:
         digits = words.decimals(row.value.value for row in table.rows)
         title = plain(f"{words.full_title(table.key)}{marked(study, table.key)}")
@@ -214,7 +221,7 @@ def _nulls(study: Study, tables: list[NullTable]) -> list[str]:
             ]
             leaking = marked(study, table.key, row.arm) if row.arm else ""
             lines.append(
-                f"| {plain(row.name)}{leaking} | {words.interval(row.value, digits)} | {' | '.join(changes)} |"
+                f"| {plain(names.get(row.arm, row.name))}{leaking} | {words.interval(row.value, digits)} | {' | '.join(changes)} |"
             )
         lines += ["", *(f"- {plain(sentence)}" for sentence in table.sentences), ""]
     return lines
@@ -225,8 +232,9 @@ def _slides(study: Study, slides: Account) -> list[str]:
     if slides.covered:
         lines += ["| arms | magnification | patches | slides | cases | sites | tissue, mm² | read, mm² | times over |"]
         lines += ["|---|---|---:|---:|---:|---:|---:|---:|---:|"]
+    names = words.distinct_names(study.arms)
     for one in slides.covered:
-        arms = "all" if len(one.arms) == len(study.arms) else plain(", ".join(one.arms))
+        arms = "all" if len(one.arms) == len(study.arms) else plain(", ".join(names[arm] for arm in one.arms))
         for row in one.rows:
             cells = [arms, words.magnification(row["mpp"]), words.mean_count(row["patches"])]
             cells += [f"{words.mean_count(row['slides'])} of {words.mean_count(row['usable_slides'])}"]

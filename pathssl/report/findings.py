@@ -9,11 +9,11 @@ from pathssl.report.comparison import (
     Verdict,
     choose_reading,
     compare_all,
-    gain_sentence,
     verdicts,
 )
 from pathssl.report.compute import EqualCompute, equal_compute
 from pathssl.report.coverage import Account, account
+from pathssl.report.gain import gain_sentence, unlearned
 from pathssl.report.heatmap import HeatMap, heat_map
 from pathssl.report.labelfree import LabelFree, label_free
 from pathssl.report.nulls import NullTable, null_tables
@@ -28,7 +28,10 @@ from pathssl.report.unequal import Unequal, unequal_variances
 
 @dataclass(frozen=True)
 class Findings:
-    """`answers` are the verdicts of the study's family. What is None or empty was not measured, or does not apply."""
+    """`answers` are the verdicts of the study's family. What is None or empty was not measured, or does not apply.
+
+    unlearned: warnings that training did nothing; `gain` is told there too, or in the text of the answer.
+    """
 
     study: Study
     reading: Reading
@@ -36,6 +39,7 @@ class Findings:
     answers: list[Verdict]
     unequal: dict[str, Unequal]
     gain: str | None
+    unlearned: list[str]
     slides: Account
     nulls: list[NullTable]
     cases: list[CaseTable]
@@ -53,6 +57,7 @@ def find(study: Study) -> Findings:
     reading = choose_reading(study)
     comparisons = compare_all(study, reading)
     predicted = over_cases(study, reading)
+    nulls = null_tables(study, predicted)
     return Findings(
         study=study,
         reading=reading,
@@ -60,8 +65,9 @@ def find(study: Study) -> Findings:
         answers=[answer for one in comparisons if one.key in study.family for answer in verdicts(one)],
         unequal=unequal_variances(study, reading, comparisons),
         gain=gain_sentence(comparisons[0]) if comparisons else None,
+        unlearned=unlearned(study, reading, comparisons, nulls),
         slides=account(study, reading.runs),
-        nulls=null_tables(study, predicted),
+        nulls=nulls,
         cases=case_tables(study, predicted, comparisons),
         compute=equal_compute(study, reading, comparisons),
         pareto=pareto(study, reading, comparisons),

@@ -193,12 +193,16 @@ def heat_sheets(study: Study, found: HeatMap | None) -> list[Sheet]:
     """The same for Markdown and LaTeX: a difference in standard deviations, and in brackets the difference itself."""
     if found is None:
         return []
-    head = ["arm"]
+    head, names = ["arm"], words.distinct_names(study.arms)
     for column in found.columns:
         marked = mark(study, column.key)
         head.append(f"{_title(column.key)}{VAL if column.validation else ''}{f' — {marked}' if marked else ''}")
     rows = []
     for arm in study.arms:
         cells = [_shown(column.cells[arm], column.digits, arm == found.baseline) for column in found.columns]
-        rows.append([arm, *(f"{cell['main']} ({cell['below']})" if cell["below"] else cell["main"] for cell in cells)])
-    return [Sheet(f"Differences to {found.baseline}, whose own values stand in its row", head, rows, 1, found.notes)]
+        rows.append(
+            [names[arm], *(f"{cell['main']} ({cell['below']})" if cell["below"] else cell["main"] for cell in cells)]
+        )
+    return [
+        Sheet(f"Differences to {names[found.baseline]}, whose own values stand in its row", head, rows, 1, found.notes)
+    ]

@@ -19,6 +19,7 @@ from pathssl.report.comparison import (
 )
 from pathssl.report.curves import curves
 from pathssl.report.findings import Findings
+from pathssl.report.gain import unsaid
 from pathssl.report.heatmap import heat_view
 from pathssl.report.labelfree import label_free_view
 from pathssl.report.leaks import MARK
@@ -46,14 +47,15 @@ def page(found: Findings, files: Sequence[str]) -> str:
         answered=[_answers(one, answers, styles) for one in comparisons if one.key in study.family],
         family=sum(answer.outcome != "open" for answer in answers) or len(answers),
         unequal=found.unequal,
-        gain=found.gain,
+        gain=unsaid(found.gain, found.unlearned),
+        unlearned=found.unlearned,
         level=f"{100 * LEVEL:.0f} %",
         reach=reach(comparisons[0]) if comparisons else None,
         headline=headline(study, answers),
         names=words.distinct_names(study.arms),
         common=words.common_overrides(study.arms),
         effect=exports.EFFECT,
-        comparisons=[_arms_table(comparison, styles) for comparison in comparisons],
+        comparisons=[_arms_table(comparison, styles, comparison.key in study.family) for comparison in comparisons],
         leaked=partial(leaked, study),
         some=partial(mark, study),
         mark=MARK,
@@ -99,8 +101,8 @@ def _answers(comparison: Comparison, answers: list[Verdict], styles: dict[str, i
     return {"key": comparison.key, "answers": shown, "basis": basis, "spread": spread}
 
 
-def _arms_table(comparison: Comparison, styles: dict[str, int]) -> dict:
-    """A metric's table: its rows as text and small charts."""
+def _arms_table(comparison: Comparison, styles: dict[str, int], judged: bool) -> dict:
+    """A metric's table: its rows as text and small charts. `judged`: whether the answer has its verdicts, which alone are in colour."""
     measured = [row for row in comparison.rows if row.last]
     scale = _scale([row.last for row in measured], [x for row in measured for _, x in row.values], 210)
     digits = comparison.digits
@@ -114,7 +116,7 @@ def _arms_table(comparison: Comparison, styles: dict[str, int]) -> dict:
             "gain": words.change(row.gain, digits) if row.gain else "—",
             "difference": words.change(row.difference, digits) if row.difference else "—",
             "effect": words.effect(effect_size(comparison, row)),
-            "told_apart": bool(row.difference and row.difference.told_apart),
+            "told_apart": judged and bool(row.difference and row.difference.told_apart),
         }
         for row in comparison.rows
     ]

@@ -11,13 +11,13 @@ from pathssl.report.unequal import Unequal
 
 def arms_latex(study: Study, comparisons: Sequence[Comparison], unequal: Mapping[str, Unequal]) -> str:
     """One table for each metric, with the numbers of the page."""
-    tables = []
+    tables, shared = [], words.all_share(study.arms)
     for one in comparisons:
         head, rows = arm_cells(study, one)
         basis = f"Intervals: {basis_of(one)}." if one.spread.known else f"No intervals: {why_no_interval(one)}."
         said = [unequal[one.key].sentence] if one.key in unequal else []
         title = f"{words.full_title(one.key)}{marked(study, one.key)}: {one.key}."
-        tables.append(latex.table(head, rows, 1, [title, f"{basis} {EFFECT}", *said]))
+        tables.append(latex.table(head, rows, 1, [title, f"{basis} {EFFECT}", *said, *filter(None, [shared])]))
     return "\n".join(tables)
 
 
@@ -27,7 +27,7 @@ def runs_latex(study: Study) -> str:
         key: words.decimals(abs(x) for run in study.runs if key in run.series for x in run.series[key].values)
         for key in study.metrics
     }
-    rows = []
+    rows, names = [], words.distinct_names(study.arms)
     for run in study.runs:
         seen = run.probed[-1] if run.probed else None
         values = [run.series[key].at(seen) if key in run.series else None for key in study.metrics]
@@ -35,6 +35,6 @@ def runs_latex(study: Study) -> str:
             "—" if value is None else words.number(value, digits[key])
             for key, value in zip(study.metrics, values, strict=True)
         ]
-        rows.append([run.arm, run.state, str(run.seed), "—" if seen is None else words.count(seen), *numbers])
+        rows.append([names[run.arm], run.state, str(run.seed), "—" if seen is None else words.count(seen), *numbers])
     head = ["arm", "state", "seed", "patches seen", *map(words.full_title, study.metrics)]
     return latex.table(head, rows, 2, [f"The runs of {study.name}, each at its last checkpoint."])

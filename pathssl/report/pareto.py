@@ -122,8 +122,13 @@ def _front(study: Study, reading: Reading, comparison: Comparison, kind: str) ->
         )
         return Front(kind, unit, points, beaten_by, sentence, None, None)
     sentence = _sentence(study, points, beaten_by, unit)
-    if loaded := costs.why_no_budget(runs, kind):
+    if loaded := costs.why_no_budget(runs, kind, words.distinct_names(study.arms)):
         sentence += f" But {unit} are no measure of the arms here: {loaded}."
+    elif kind == costs.HOURS and _equal_flops(study, reading, comparison):
+        sentence += (
+            f" But all arms cost equal FLOPs: a difference in {unit} is of what these leave out (reading, views, losses) or of how busy "
+            "the machine was, and need not be a cost of the setting."
+        )
     measure = words.full_title(comparison.key)
     on_front = {arm for arm, found in beaten_by.items() if not found}
     chart = scatter_chart(
@@ -138,6 +143,11 @@ def _front(study: Study, reading: Reading, comparison: Comparison, kind: str) ->
         ),
     )
     return Front(kind, unit, points, beaten_by, sentence, chart, None)
+
+
+def _equal_flops(study: Study, reading: Reading, comparison: Comparison) -> bool:
+    known = costs.why_unknown([run for run in reading.runs if not run.untrained], costs.FLOPS) is None
+    return known and len({point.cost for point in _points(study, reading, comparison, costs.FLOPS)}) == 1
 
 
 def _points(study: Study, reading: Reading, comparison: Comparison, kind: str) -> list[Point]:
@@ -199,10 +209,11 @@ def pareto_sheets(study: Study, found: Pareto | None) -> list[Sheet]:
         return []
     marked = mark(study, found.key)
     title = f"{words.full_title(found.key)}{f' — {marked}' if marked else ''}"
+    names = words.distinct_names(study.arms)
     head = ["arm", "value", *(part for front in found.known for part in (front.unit, "on the front"))]
     rows = [
         [
-            f"{arm}{f' — {MARK}' if leaked(study, found.key, arm) else ''}",
+            f"{names[arm]}{f' — {MARK}' if leaked(study, found.key, arm) else ''}",
             value,
             *(part for cell in of for part in ((cell[0], ON_FRONT[cell[2]]) if cell else ("—", "—"))),
         ]

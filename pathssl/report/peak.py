@@ -194,14 +194,14 @@ def _tested(name: str, found: Estimate | None, outcome: str | None) -> dict[str,
 
 def peak_sheets(study: Study, tables: list[PeakTable]) -> list[Sheet]:
     """A table for each metric; one that has none says why."""
-    sheets = []
+    sheets, names = [], words.distinct_names(study.arms)
     for table in tables:
         marked = mark(study, table.key)
         title = f"{words.full_title(table.key)}{f' — {marked}' if marked else ''}"
         head = ["arm", table.final, "peak", "peak minus final", "chosen after patches"]
-        head += [f"{table.final} minus {table.baseline}", f"peak minus {table.baseline}"]
+        head += [f"{table.final} minus {names[table.baseline]}", f"peak minus {names[table.baseline]}"]
         rows = [
-            [f"{row.arm}{f' — {MARK}' if leaked(study, table.key, row.arm) else ''}", *_cells(row, table.digits)]
+            [f"{names[row.arm]}{f' — {MARK}' if leaked(study, table.key, row.arm) else ''}", *_cells(row, table.digits)]
             for row in table.rows
         ]
         sheets.append(Sheet(title, head, rows, 1, [table.sentence, *table.notes]))

@@ -142,6 +142,16 @@ def distinct_names(arms: list[str]) -> dict[str, str]:
     return {arm: ",".join(part for part in arm.split(",") if part not in common) for arm in arms}
 
 
+def all_share(arms: list[str]) -> str | None:
+    """What `distinct_names` leaves out, in a sentence; None where it is nothing."""
+    common = common_overrides(arms)
+    return (
+        f"All arms share {','.join(common)}: their names here leave it out, and those in CSV files keep it."
+        if common
+        else None
+    )
+
+
 def short_names(arms: list[str]) -> dict[str, str]:
     """For labels in charts: the value alone where one override makes the arms: teacher=m0.9 -> m0.9."""
     names = distinct_names(arms)

@@ -136,6 +136,16 @@ def test_page_csv_markdown_and_latex_hold_the_same_numbers(study):
     assert text.replace("−", "$-$") in (study / "report" / "cases.tex").read_text()
 
 
+def test_the_legend_speaks_of_a_lower_bar_only_where_one_is_drawn(study):
+    lower = "the lower, dashed one over cases"
+    assert lower in write_report(study).read_text()
+    nine = np.repeat(np.arange(CASES) % 9, len(GROUPS) // CASES).astype(str)
+    for place, run in enumerate(records.find_runs(study)):
+        add_predictions(run, 0.9, place, groups=nine)
+    page = write_report(study).read_text()
+    assert lower not in page and "the mark below it, over cases or images, has no interval" in page
+
+
 def test_without_predictions_or_with_one_arm_there_is_no_section(tmp_path):
     assert tables_of(write_study(tmp_path / "none", ARMS, report=DEMO)) == []
     folder = a_study(tmp_path / "one", {"teacher=m0.9": 0.9})

@@ -133,17 +133,6 @@ def test_many_arms_are_counted_in_the_headline(tmp_path):
     assert comparison.headline(study, answers) == expected
 
 
-def test_the_gain_over_step_0_is_told_for_all_runs_and_says_if_one_fell_below(tmp_path):
-    folder = write_study(tmp_path / "demo", ARMS, seeds=2, report=DEMO)
-    for run in records.find_runs(folder):
-        rewrite(run, 0, 0.6)
-        rewrite(run, 200, 0.7)
-    rewrite(folder / "teacher=m0.9/seed1", 200, 0.55)
-    _, table = compared(folder)
-    sentence = comparison.gain_sentence(table)
-    assert "by +0.062 on average over 4 runs (from −0.050 to +0.100; 1 of them fell below its own step 0)" in sentence
-
-
 def test_what_alone_would_be_found_may_not_be_among_several(tmp_path):
     arms = {f"teacher=m0.{k}": 0.0 for k in (9, 99, 995, 996)}
     folder = write_study(tmp_path / "demo", arms, seeds=3, report=DEMO)

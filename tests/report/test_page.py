@@ -175,6 +175,17 @@ def test_csv_markdown_and_page_give_the_same_numbers(demo, page):
     assert float(row["last"]) == pytest.approx(sum(last[2:]) / 2)
 
 
+@pytest.mark.parametrize("family", [[ACCURACY], [ACCURACY, "unsupervised/rankme"]])
+def test_only_differences_with_a_verdict_are_in_colour(tmp_path, family):
+    arms = {"teacher=m0.9": 0.0, "teacher=m0.99": 0.3}  # told apart in every metric but ODCorr
+    path = write_report(write_study(tmp_path / "demo", arms, report=DEMO | {"family": family}, seeds=3, pictures=False))
+    told = {row["metric"] for row in csv.DictReader((path.parent / "arms.csv").open()) if row["told_apart"] == "True"}
+    assert {ACCURACY, "unsupervised/rankme"} <= told
+    tables = re.findall(r'<table class="arms.*?</table>', path.read_text(), re.S)
+    coloured = {re.search("<code>(.*?)</code>", table)[1] for table in tables if 'class="n told"' in table}
+    assert coloured == set(family)
+
+
 def test_a_picture_that_all_arms_share_stands_once(page):
     assert len(page.all("img")) == 2
     assert page.text.count("The same in all arms (seed 0)") == 2

@@ -80,6 +80,19 @@ def test_arms_of_one_cost_are_nothing_to_trade_and_tie_whatever_their_seeds(tmp_
     assert hours.chart is flops.chart is None and hours.beaten_by == flops.beaten_by == {"m=a": ["m=b"], "m=b": []}
 
 
+def test_hours_that_differ_at_equal_flops_are_not_called_a_cost_of_the_setting(tmp_path):
+    said = "But all arms cost equal FLOPs: a difference in device-hours is of what these leave out"
+    for name, (flops, times, expected) in {
+        "alike": (7, (300, 310), True),
+        "busy": (7, (300, 3000), False),  # seeds of one arm that differ say it already
+        "dearer": (8, (300, 310), False),
+    }.items():
+        arms = {"m=a": (7, (180, 180), (0.60, 0.61)), "m=b": (flops, times, (0.7, 0.71))}
+        hours, of_flops = found_in(study_of(tmp_path / name, arms)).fronts
+        assert (said in hours.sentence) == expected and hours.chart is not None and said not in of_flops.sentence
+        assert ("no measure of the arms" in hours.sentence) == (name == "busy")
+
+
 def test_without_compute_json_it_says_why(tmp_path):
     found = found_in(study_of(tmp_path / "s", ARMS, compute=False))
     assert found.known == [] and all("no compute.json" in front.sentence for front in found.fronts)

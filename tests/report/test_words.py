@@ -47,6 +47,11 @@ def test_arms_are_named_by_what_tells_them_apart(arms, distinct, short):
     assert list(words.short_names(arms).values()) == short
 
 
+def test_what_names_leave_out_is_said_once():
+    assert words.all_share(["model=s,a=2,t=1", "model=s,a=2,t=2"]).startswith("All arms share model=s,a=2: ")
+    assert words.all_share(["t=1", "t=2"]) is None and words.all_share(["default"]) is None
+
+
 @pytest.mark.parametrize(("value", "text"), [(5.998e12, "6.00 × 10¹²"), (1.0, "1.00"), (0.00123, "1.23 × 10⁻³")])
 def test_large_numbers_have_three_digits_and_a_power_of_ten(value, text):
     assert words.powered(value) == text
