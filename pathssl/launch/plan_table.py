@@ -19,7 +19,7 @@ def rows(plan: Plan) -> list[dict[str, Any]]:
         f"{begun} of them go on"
     ] * bool(begun)
     if not to_do:
-        return [_row("runs", 0, None, "", *said)]
+        return [_row("runs", 0, None, "", "; ".join(said))]
     found = [
         _row("runs", len(to_do), None, "", "; ".join(said)),
         _row("steps", sum(cost.steps for cost in to_do), None, "", "of all runs, from where they stand"),

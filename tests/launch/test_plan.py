@@ -35,11 +35,11 @@ def config():
 def planned(config, tmp_path):
     """planned(jobs, **budget) is the plan of so many runs of LINE with an output_dir of their own."""
 
-    def make(count=4, may_guess=False, most=None, where=WHERE, **changes):
+    def make(count=4, may_guess=False, most=None, where=WHERE, scales=(), **changes):
         ours = config | {"output_dir": str(tmp_path), "budget": {"max_gpu_hours": most}} | changes
         jobs = [[*LINE, f"seed={k}"] for k in range(count)]
         configs = [ours | {"seed": k} for k in range(count)]
-        return plan_of(jobs, configs, where, may_guess=may_guess)
+        return plan_of(jobs, configs, where, may_guess=may_guess, scales=scales)
 
     return make
 
@@ -158,6 +158,11 @@ def test_finished_runs_cost_nothing_and_begun_ones_what_is_left(planned, config,
         "source": "",
     }
     assert the("runs", made)["source"] == "1 more have finished or are under way, and are left alone; 1 of them go on"
+    (row,) = rows(planned(count=1, scales=("tiny",)))  # nothing to do
+    assert (row["value"], row["source"]) == (
+        0,
+        "scale=tiny; 1 more have finished or are under way, and are left alone",
+    )
 
 
 def test_beyond_the_budget_nothing_is_started(planned, config, tmp_path):
