@@ -52,6 +52,14 @@ def test_what_the_text_names_is_there(path):
         check(shlex.split(command))
 
 
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_it_imports_of_ours_is_there(path):
+    lines = [line for cell in cells(path, "code") for line in cell.source.splitlines()]
+    imports = [line for line in lines if line.startswith(("from pathssl", "import pathssl"))]
+    assert len(imports) > 3
+    exec("\n".join(imports), {})
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_from_top_to_bottom(path, small, tmp_path, monkeypatch):
