@@ -52,21 +52,10 @@ def _sums(plan: Plan) -> list[dict[str, Any]]:
     how = f"{min(together, max(1, len(plan.to_do)))} at a time"
     if hardware.name is None:
         how += " at most; waiting for the cluster is not in it"
+    source, how = _least(plan.not_counted(beside=True)) + source, _least(plan.not_counted(beside=False)) + how
     return [
-        _row(
-            name,
-            worked and worked.mid,
-            worked,
-            "h",
-            _least(plan.not_counted(beside=True)) + source if worked else unknown,
-        ),
-        _row(
-            "wall time",
-            wall and wall.mid * 3600,
-            wall and wall.times(3600),
-            "s",
-            _least(plan.not_counted(beside=False)) + how if wall else unknown,
-        ),
+        _row(name, worked and worked.mid, worked, "h", source if worked else unknown),
+        _row("wall time", wall and wall.mid * 3600, wall and wall.times(3600), "s", how if wall else unknown),
         _disk(plan.to_do, together),
     ]
 

@@ -7,12 +7,11 @@ from typing import Any
 from pathssl.report import charts, words
 from pathssl.report.comparison import Comparison
 from pathssl.report.exports import csv_text
-from pathssl.report.leaks import MARK
 from pathssl.report.over_cases import LEAST_CASES, OverCases, estimate, too_few
 from pathssl.report.scored import Scored
 from pathssl.report.sheets import Sheet
 from pathssl.report.statistics import Estimate
-from pathssl.report.study import Study, leaked, mark
+from pathssl.report.study import Study, leaked, mark, named
 from pathssl.report.svg import axis
 
 QUESTIONS = (
@@ -168,7 +167,7 @@ def case_sheets(study: Study, tables: Sequence[CaseTable]) -> list[Sheet]:
         title = f"{words.full_title(table.key)}, minus {names[table.baseline]}{f' — {marked}' if marked else ''}"
         rows = [
             [
-                f"{names[row.arm]}{f' — {MARK}' if leaked(study, table.key, row.arm) else ''}",
+                named(study, table.key, row.arm),
                 row.holds,
                 *(_text(one, table.digits) for one in (row.seeds, row.cases)),
             ]

@@ -9,9 +9,8 @@ import numpy as np
 from pathssl.report import costs, words
 from pathssl.report.comparison import Comparison, Reading, Row, compare_all, verdicts
 from pathssl.report.exports import csv_text
-from pathssl.report.leaks import MARK
 from pathssl.report.sheets import Sheet
-from pathssl.report.study import Run, Study, leaked, mark
+from pathssl.report.study import Run, Study, leaked, mark, named
 
 _TITLES = {costs.PATCHES: "Equal patches seen", costs.HOURS: "Equal device-hours", costs.FLOPS: "Equal FLOPs"}
 _HOW = (
@@ -172,7 +171,7 @@ def compute_sheets(study: Study, found: EqualCompute | None) -> list[Sheet]:
         head = [f"arm minus {names[one.baseline]}", found.reading, *(budget.title for budget in found.budgets)]
         rows = [
             [
-                f"{names[arm]}{f' — {MARK}' if leaked(study, one.key, arm) else ''}",
+                named(study, one.key, arm),
                 *(_text(cell, one.digits) for cell in of),
             ]
             for arm, of in found.cells(one.key)

@@ -10,10 +10,9 @@ from pathssl import metric_keys
 from pathssl.report import costs, words
 from pathssl.report.comparison import Comparison, Reading
 from pathssl.report.exports import csv_text
-from pathssl.report.leaks import MARK
 from pathssl.report.scatter import Point, scatter_chart
 from pathssl.report.sheets import Sheet
-from pathssl.report.study import Study, leaked, mark
+from pathssl.report.study import Study, leaked, mark, named
 
 _KINDS = (costs.HOURS, costs.FLOPS)
 ON_FRONT = {True: "yes", False: "no", None: "—"}
@@ -209,11 +208,10 @@ def pareto_sheets(study: Study, found: Pareto | None) -> list[Sheet]:
         return []
     marked = mark(study, found.key)
     title = f"{words.full_title(found.key)}{f' — {marked}' if marked else ''}"
-    names = words.distinct_names(study.arms)
     head = ["arm", "value", *(part for front in found.known for part in (front.unit, "on the front"))]
     rows = [
         [
-            f"{names[arm]}{f' — {MARK}' if leaked(study, found.key, arm) else ''}",
+            named(study, found.key, arm),
             value,
             *(part for cell in of for part in ((cell[0], ON_FRONT[cell[2]]) if cell else ("—", "—"))),
         ]

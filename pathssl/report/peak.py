@@ -7,11 +7,10 @@ from pathssl.report import words
 from pathssl.report.comparison import LEVEL, Comparison, Reading, compare_all, measured
 from pathssl.report.compute import outcomes
 from pathssl.report.exports import csv_text
-from pathssl.report.leaks import MARK
 from pathssl.report.sheets import Sheet
 from pathssl.report.statistics import NOTHING_KNOWN, Estimate, mean, pooled_spread
 from pathssl.report.stopping import best, checkpoints
-from pathssl.report.study import Run, Study, leaked, mark
+from pathssl.report.study import Run, Study, leaked, mark, named
 
 _HOW = (
     "The peak is the value on test at the checkpoint where the run's own validation split of the same task and protocol is best "
@@ -200,10 +199,7 @@ def peak_sheets(study: Study, tables: list[PeakTable]) -> list[Sheet]:
         title = f"{words.full_title(table.key)}{f' — {marked}' if marked else ''}"
         head = ["arm", table.final, "peak", "peak minus final", "chosen after patches"]
         head += [f"{table.final} minus {names[table.baseline]}", f"peak minus {names[table.baseline]}"]
-        rows = [
-            [f"{names[row.arm]}{f' — {MARK}' if leaked(study, table.key, row.arm) else ''}", *_cells(row, table.digits)]
-            for row in table.rows
-        ]
+        rows = [[named(study, table.key, row.arm), *_cells(row, table.digits)] for row in table.rows]
         sheets.append(Sheet(title, head, rows, 1, [table.sentence, *table.notes]))
     return sheets
 

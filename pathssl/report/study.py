@@ -10,6 +10,7 @@ import yaml
 
 from pathssl import metric_keys, probe_records, records
 from pathssl.errors import UserError
+from pathssl.report import words
 from pathssl.report.leaks import MARK, Overlaps, copies_text, is_of, leaks_text
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the one in C where PyYAML has it: several times faster
@@ -255,6 +256,11 @@ def mark(study: Study, key: str) -> str:
     """MARK where all arms that have the metric trained on its task in part, MARK and their names where some did, else empty."""
     arms = _leaking(study, key)
     return MARK if leaked(study, key) else f"{MARK} in {', '.join(arms)}" if arms else ""
+
+
+def named(study: Study, key: str, arm: str) -> str:
+    """The arm in short, for a row of a metric's table, with MARK where it trained on the metric's task in part."""
+    return words.distinct_names(study.arms)[arm] + (f" — {MARK}" if leaked(study, key, arm) else "")
 
 
 def _leaking(study: Study, key: str) -> list[str]:
